@@ -1,0 +1,34 @@
+//! A replica's "I am here" to other replicas.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::id::EpochId;
+use crate::name::ReplicaId;
+use crate::pulse::CatalogState;
+use crate::timestamp::Timestamp;
+
+/// Sent every 200 ms; ranks replicas by age and compares their catalogs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+pub struct Beacon {
+    /// Wire version.
+    pub v: u32,
+    /// The log in force; null while none is known.
+    pub epoch: Option<EpochId>,
+    /// The sender.
+    pub replica: ReplicaId,
+    /// When it started; older ranks first, ties by replica id.
+    pub started_at: Timestamp,
+    /// State of its catalog.
+    pub state: CatalogState,
+    /// How far it has folded.
+    pub revision: u64,
+    /// Sum over all entries of its catalog.
+    pub digest: Digest,
+    /// The fold versions that it knows.
+    pub fold_versions: Vec<u32>,
+    /// Names of the broker servers that it heard in the last 2 s.
+    #[serde(default)]
+    pub servers: Vec<String>,
+}

@@ -1,0 +1,42 @@
+//! What Muster says on the wire, and nothing else: names, subjects, events, heartbeats, changes, pulses, queries, digests.
+//!
+//! Everything here is plain data: no clock, no runtime, no broker. A name or id is parsed once, at the edge, and trusted
+//! from then on. Whoever stores a value keeps the fields that it does not know (`extra`), so that an older registry
+//! passes on what a newer agent says.
+
+pub mod agent;
+pub mod beacon;
+pub mod change;
+pub mod digest;
+pub mod encode;
+pub mod entry;
+pub mod event;
+pub mod health;
+pub mod heartbeat;
+pub mod id;
+pub mod instance;
+pub mod limits;
+pub mod name;
+pub mod pulse;
+pub mod query;
+pub mod refusal;
+pub mod revision;
+pub mod subject;
+pub mod timestamp;
+
+pub use change::{Cause, Change, ChangeKind};
+pub use digest::Digest;
+pub use event::{Event, EventData, EventKind, Source};
+pub use health::{Health, HealthStatus};
+pub use id::{EpochId, Incarnation, SessionId};
+pub use instance::{Instance, Registration, Vouching};
+pub use name::{AgentId, InstanceId, Namespace, OperatorName, Prefix, ReplicaId, ServiceName};
+pub use revision::{MinRevision, Revision};
+pub use subject::Subjects;
+pub use timestamp::Timestamp;
+
+/// Version of the wire format (`v` in heartbeats, changes, pulses, beacons and replies).
+pub const WIRE_VERSION: u32 = 1;
+
+/// Version of the fold that a new log starts with: which events are accepted, and what they do.
+pub const FOLD_VERSION: u32 = 1;
