@@ -15,6 +15,8 @@ pub mod health;
 pub mod heartbeat;
 pub mod id;
 pub mod instance;
+#[cfg(feature = "json-schema")]
+pub mod json_schema;
 pub mod limits;
 pub mod name;
 pub mod pulse;
