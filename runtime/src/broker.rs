@@ -1,0 +1,28 @@
+//! The connection to the broker: its settings, its first attempt, its life afterwards, and what it is allowed to do.
+//!
+//! * [`BrokerSettings`] is flattened into every program's settings.
+//! * [`BrokerSettings::connect`] answers within about a second, with a connection or with a typed reason that knows its
+//!   exit code. [`BrokerSettings::connect_in_background`] never waits; [`Connection::established`] tells when and how.
+//! * A [`Connection`] reconnects for ever, the first time at once, later with jitter. [`Connection::state`] always has
+//!   the present state and how often it was connected; [`Connection::events`] has what happened, bounded.
+//! * [`Connection::verify`] finds out which subjects the broker would silently refuse.
+
+mod backoff;
+mod connection;
+mod context;
+mod credentials;
+mod error;
+mod link;
+mod permissions;
+mod requirements;
+mod settings;
+
+pub use connection::{Connection, Role};
+pub use error::BrokerError;
+pub use link::{LinkEvent, LinkPhase, LinkState, Operation, Violation};
+pub use permissions::Need;
+pub use requirements::{JETSTREAM_REQUIRED, SERVER_VERSION_MIN};
+pub use settings::{Access, BrokerSettings, ServerUrl};
+
+#[cfg(test)]
+mod tests;

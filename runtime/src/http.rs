@@ -1,0 +1,224 @@
+//! The HTTP endpoint of a daemon: `/metrics`, `/health/live`, `/health/ready`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::exit::{Exit, ExitReason};
+use crate::metrics::{self, Metrics};
+use crate::stop::Stop;
+
+/// Where a daemon serves metrics and health.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "HTTP")]
+pub struct HttpSettings {
+    /// Serve /metrics, /health/live and /health/ready here, for instance 127.0.0.1:9090; port 0 takes a free one
+    #[arg(long, value_name = "ADDR")]
+    pub http: Option<SocketAddr>,
+}
+
+/// Whether a process can do its work, and why not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Readiness {
+    /// Whether it can.
+    pub ready: bool,
+    /// One word for programs: `ready`, `warming`, `disconnected`.
+    pub state: String,
+    /// A sentence for people.
+    pub reason: String,
+}
+
+impl Readiness {
+    /// It can.
+    #[must_use]
+    pub fn ready(state: impl Into<String>) -> Self {
+        Self {
+            ready: true,
+            state: state.into(),
+            reason: String::new(),
+        }
+    }
+
+    /// It cannot, and this is why.
+    #[must_use]
+    pub fn not_ready(state: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self {
+            ready: false,
+            state: state.into(),
+            reason: reason.into(),
+        }
+    }
+}
+
+/// Why the endpoint does not come up.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address} (--http): {reason}; choose another address, or leave --http out")]
+pub struct HttpError {
+    /// The address that was asked for.
+    pub address: SocketAddr,
+    /// What the operating system says.
+    pub reason: std::io::Error,
+}
+
+impl ExitReason for HttpError {
+    fn exit(&self) -> Exit {
+        Exit::Configuration
+    }
+}
+
+/// A running endpoint. It ends with the process, or when its [`Stop`] is requested.
+#[derive(Debug)]
+pub struct HttpServer {
+    /// Where it listens; the real port where 0 was asked for.
+    pub address: SocketAddr,
+    readiness: watch::Sender<Readiness>,
+}
+
+impl HttpServer {
+    /// Says whether the process can do its work; readiness is "starting" until this is called.
+    pub fn set(&self, readiness: Readiness) {
+        self.readiness.send_replace(readiness);
+    }
+
+    /// A way to say so from elsewhere.
+    #[must_use]
+    pub fn readiness(&self) -> watch::Sender<Readiness> {
+        self.readiness.clone()
+    }
+}
+
+impl HttpSettings {
+    /// Starts the endpoint. Without `--http` nothing listens, but the rest works the same (`None` has no address).
+    ///
+    /// # Errors
+    /// The address cannot be had; nothing listens then.
+    pub async fn start(&self, metrics: &Metrics, stop: &Stop) -> Result<Option<HttpServer>, HttpError> {
+        let Some(address) = self.http else { return Ok(None) };
+        serve(address, metrics.clone(), stop.clone()).await.map(Some)
+    }
+}
+
+#[derive(Clone)]
+struct Shared {
+    metrics: Metrics,
+    readiness: watch::Receiver<Readiness>,
+}
+
+async fn serve(address: SocketAddr, metrics: Metrics, stop: Stop) -> Result<HttpServer, HttpError> {
+    let error = |reason| HttpError { address, reason };
+    let listener = TcpListener::bind(address).await.map_err(error)?;
+    let bound = listener.local_addr().map_err(error)?;
+    let (readiness, receiver) = watch::channel(Readiness::not_ready("starting", "the process is starting"));
+    let router = router(Shared {
+        metrics,
+        readiness: receiver,
+    });
+    tokio::spawn(async move {
+        let served = axum::serve(listener, router).with_graceful_shutdown(async move { stop.requested().await });
+        if let Err(error) = served.await {
+            tracing::error!(%error, "the HTTP endpoint ended");
+        }
+    });
+    tracing::info!(address = %bound, "serving metrics and health");
+    Ok(HttpServer {
+        address: bound,
+        readiness,
+    })
+}
+
+fn router(shared: Shared) -> Router {
+    Router::new()
+        .route("/metrics", get(serve_metrics))
+        .route(
+            "/health/live",
+            get(|| async { json(StatusCode::OK, &Readiness::ready("live")) }),
+        )
+        .route("/health/ready", get(serve_readiness))
+        .with_state(Arc::new(shared))
+}
+
+async fn serve_metrics(State(shared): State<Arc<Shared>>) -> Response {
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], shared.metrics.text()).into_response()
+}
+
+async fn serve_readiness(State(shared): State<Arc<Shared>>) -> Response {
+    let readiness = shared.readiness.borrow().clone();
+    let status = if readiness.ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    json(status, &readiness)
+}
+
+fn json(status: StatusCode, body: &Readiness) -> Response {
+    // Two strings and a switch: there is nothing that could fail to become JSON.
+    let body = serde_json::to_string(body).unwrap_or_default();
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    async fn fetch(address: SocketAddr, path: &str) -> String {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    fn settings(address: &str) -> HttpSettings {
+        HttpSettings {
+            http: Some(address.parse().unwrap()),
+        }
+    }
+
+    #[tokio::test]
+    async fn readiness_says_why_not_and_metrics_are_served() {
+        let (metrics, stop) = (Metrics::new(), Stop::new());
+        metrics.counter("tests_run", "Tests run").inc();
+        let server = settings("127.0.0.1:0").start(&metrics, &stop).await.unwrap().unwrap();
+        let starting = fetch(server.address, "/health/ready").await;
+        assert!(
+            starting.starts_with("HTTP/1.1 503") && starting.contains(r#""state":"starting""#),
+            "{starting}"
+        );
+        server.set(Readiness::ready("ready"));
+        assert!(fetch(server.address, "/health/ready").await.starts_with("HTTP/1.1 200"));
+        assert!(fetch(server.address, "/health/live").await.starts_with("HTTP/1.1 200"));
+        assert!(
+            fetch(server.address, "/metrics")
+                .await
+                .contains("muster_tests_run_total 1")
+        );
+        stop.request();
+    }
+
+    #[tokio::test]
+    async fn an_address_in_use_is_a_configuration_error_that_names_it() {
+        let stop = Stop::new();
+        let first = settings("127.0.0.1:0")
+            .start(&Metrics::new(), &stop)
+            .await
+            .unwrap()
+            .unwrap();
+        let error = settings(&first.address.to_string())
+            .start(&Metrics::new(), &stop)
+            .await
+            .unwrap_err();
+        assert_eq!(error.exit(), Exit::Configuration);
+        assert!(error.to_string().contains(&first.address.to_string()), "{error}");
+    }
+}
