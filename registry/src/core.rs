@@ -1,0 +1,4 @@
+//! The pure core: no runtime, no broker, no clock; time and randomness are arguments.
+
+pub mod io;
+pub mod replica;
