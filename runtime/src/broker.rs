@@ -7,6 +7,7 @@
 //!   the present state and how often it was connected; [`Connection::events`] has what happened, bounded.
 //! * [`Connection::verify`] finds out which subjects the broker would silently refuse.
 
+mod access;
 mod backoff;
 mod connection;
 mod context;
@@ -17,12 +18,10 @@ mod permissions;
 mod requirements;
 mod settings;
 
+pub use access::Access;
 pub use connection::{Connection, Role};
 pub use error::BrokerError;
 pub use link::{LinkEvent, LinkPhase, LinkState, Operation, Violation};
 pub use permissions::Need;
 pub use requirements::{JETSTREAM_REQUIRED, SERVER_VERSION_MIN};
-pub use settings::{Access, BrokerSettings, ServerUrl};
-
-#[cfg(test)]
-mod tests;
+pub use settings::{BrokerSettings, ServerUrl};

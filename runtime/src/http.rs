@@ -96,7 +96,7 @@ impl HttpServer {
 }
 
 impl HttpSettings {
-    /// Starts the endpoint. Without `--http` nothing listens, but the rest works the same (`None` has no address).
+    /// Starts the endpoint; `None` without `--http`.
     ///
     /// # Errors
     /// The address cannot be had; nothing listens then.

@@ -56,6 +56,16 @@ impl LogSettings {
     }
 }
 
+/// A filter with the client library silenced, unless it speaks of it itself.
+#[must_use]
+pub fn filter(wanted: &str) -> String {
+    if wanted.contains("async_nats") {
+        wanted.to_owned()
+    } else {
+        format!("{wanted},{FILTER_CLIENT}")
+    }
+}
+
 /// The filter, and what is wrong with `RUST_LOG`.
 fn filter_of(variable: Option<&str>, default: &str) -> (EnvFilter, Option<String>) {
     let wanted = variable.filter(|text| !text.trim().is_empty()).unwrap_or(default);

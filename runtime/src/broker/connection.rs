@@ -8,12 +8,13 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{broadcast, watch};
 
+use super::access::Access;
 use super::backoff;
 use super::error::BrokerError;
 use super::link::{Link, LinkEvent, LinkState};
 use super::permissions::{self, Need};
 use super::requirements::{check_jetstream, check_version};
-use super::settings::{Access, BrokerSettings};
+use super::settings::BrokerSettings;
 
 /// What a later attempt to connect may take: a broker that restarts under thousands of clients is slow.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -112,7 +112,7 @@ impl Check {
     /// What was reported.
     #[must_use]
     pub fn into_problems(self) -> Problems {
-        Problems(self.problems)
+        Problems::sorted(self.problems)
     }
 
     /// Reports the problems of tables although nobody asks for their values.

@@ -23,6 +23,18 @@ pub enum Source {
     Default,
 }
 
+impl Source {
+    /// The order in which a user looks: command line, environment, file from top to bottom.
+    fn place(&self) -> (u8, usize) {
+        match self {
+            Self::Flag => (0, 0),
+            Self::Default => (1, 0),
+            Self::Environment(_) => (2, 0),
+            Self::File { line, .. } => (3, *line),
+        }
+    }
+}
+
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -70,6 +82,11 @@ impl fmt::Display for Problem {
 pub struct Problems(pub Vec<Problem>);
 
 impl Problems {
+    pub(super) fn sorted(mut problems: Vec<Problem>) -> Self {
+        problems.sort_by_key(|problem| problem.source.place());
+        Self(problems)
+    }
+
     /// Whether nothing is wrong.
     #[must_use]
     pub fn is_empty(&self) -> bool {

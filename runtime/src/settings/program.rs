@@ -216,7 +216,7 @@ impl Program {
             }
             None => T::tables().into_iter().for_each(|table| check.read_unasked(table)),
         }
-        Err(LoadError::Problems(Problems(check.problems)))
+        Err(LoadError::Problems(Problems::sorted(check.problems)))
     }
 
     /// The `clap` command with everything that is the same in all programs.

@@ -248,8 +248,8 @@ fn problems_of_environment_and_file_alone_are_configuration_errors() {
 fn an_unknown_key_suggests_the_nearest_name() {
     let (_, lines) = case(&[], &[], "require-registration = true\ncuont = 1\n").complaints();
     let expected = [
-        "example.toml:2: cuont: no such setting; did you mean `count`?",
         "example.toml:1: require-registration: no such setting; did you mean `require_registration`?",
+        "example.toml:2: cuont: no such setting; did you mean `count`?",
     ];
     assert_eq!(lines, expected);
 }
