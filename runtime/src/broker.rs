@@ -9,6 +9,7 @@
 
 mod access;
 mod backoff;
+mod connect;
 mod connection;
 mod context;
 mod credentials;
@@ -23,5 +24,5 @@ pub use connection::{Connection, Role};
 pub use error::BrokerError;
 pub use link::{LinkEvent, LinkPhase, LinkState, Operation, Violation};
 pub use permissions::Need;
-pub use requirements::{JETSTREAM_REQUIRED, SERVER_VERSION_MIN};
+pub use requirements::SERVER_VERSION_MIN;
 pub use settings::{BrokerSettings, ServerUrl};

@@ -1,6 +1,7 @@
 //! The exit codes of all Muster programs, and how an error becomes one.
 
 use std::fmt::Display;
+use std::io::Write;
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -67,8 +68,17 @@ impl Exit {
     /// Prints `program: message` to standard error and ends the process with this code.
     pub fn end(self, program: &str, message: impl Display) -> ! {
         let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{program}: {message}\n").as_bytes());
-        std::process::exit(self.code().into())
+        end_process(self.code().into())
     }
+}
+
+/// Ends the process where there is no `main` to return to: before it did anything, or at somebody's insistence.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where a process ends without returning from main"
+)]
+pub(crate) fn end_process(code: i32) -> ! {
+    std::process::exit(code)
 }
 
 impl From<Exit> for ExitCode {

@@ -9,7 +9,7 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::registry::{Metric, Registry};
+use prometheus_client::registry::{self, Metric, Registry};
 use serde::Serialize;
 
 pub use prometheus_client::encoding::{EncodeLabelSet as LabelSet, EncodeLabelValue as LabelValue};
@@ -35,6 +35,16 @@ pub enum Unit {
     Bytes,
 }
 
+impl Unit {
+    fn exported(self) -> Option<registry::Unit> {
+        match self {
+            Self::None => None,
+            Self::Seconds => Some(registry::Unit::Seconds),
+            Self::Bytes => Some(registry::Unit::Bytes),
+        }
+    }
+}
+
 /// What the documents say about a metric.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MetricDoc {
@@ -48,6 +58,14 @@ pub struct MetricDoc {
     pub labels: Vec<&'static str>,
     /// What it counts or measures.
     pub help: String,
+}
+
+struct Described<'a> {
+    name: &'a str,
+    kind: &'static str,
+    unit: Unit,
+    labels: &'a [&'static str],
+    help: &'a str,
 }
 
 /// All metrics of a process; clones are the same.
@@ -82,17 +100,44 @@ impl Metrics {
 
     /// Something that only grows. `name` without prefix and `_total`.
     pub fn counter(&self, name: &str, help: &str) -> Counter {
-        self.register(Counter::default(), name, "counter", Unit::None, &[], help)
+        self.register(
+            Counter::default(),
+            Described {
+                name,
+                kind: "counter",
+                unit: Unit::None,
+                labels: &[],
+                help,
+            },
+        )
     }
 
     /// Something that goes up and down. `name` without prefix and unit.
     pub fn gauge(&self, name: &str, unit: Unit, help: &str) -> Gauge {
-        self.register(Gauge::default(), name, "gauge", unit, &[], help)
+        self.register(
+            Gauge::default(),
+            Described {
+                name,
+                kind: "gauge",
+                unit,
+                labels: &[],
+                help,
+            },
+        )
     }
 
     /// A distribution; `bounds` are the upper bounds of its buckets, in its unit.
     pub fn histogram(&self, name: &str, unit: Unit, bounds: impl IntoIterator<Item = f64>, help: &str) -> Histogram {
-        self.register(Histogram::new(bounds), name, "histogram", unit, &[], help)
+        self.register(
+            Histogram::new(bounds),
+            Described {
+                name,
+                kind: "histogram",
+                unit,
+                labels: &[],
+                help,
+            },
+        )
     }
 
     /// Counters told apart by labels, whose names are `labels`.
@@ -100,7 +145,16 @@ impl Metrics {
     where
         L: EncodeLabelSet + Clone + Debug + Eq + Hash + Send + Sync + 'static,
     {
-        self.register(Family::default(), name, "counter", Unit::None, labels, help)
+        self.register(
+            Family::default(),
+            Described {
+                name,
+                kind: "counter",
+                unit: Unit::None,
+                labels,
+                help,
+            },
+        )
     }
 
     /// Gauges told apart by labels, whose names are `labels`.
@@ -108,48 +162,46 @@ impl Metrics {
     where
         L: EncodeLabelSet + Clone + Debug + Eq + Hash + Send + Sync + 'static,
     {
-        self.register(Family::default(), name, "gauge", unit, labels, help)
+        self.register(
+            Family::default(),
+            Described {
+                name,
+                kind: "gauge",
+                unit,
+                labels,
+                help,
+            },
+        )
     }
 
-    fn register<M: Metric + Clone>(
-        &self,
-        metric: M,
-        name: &str,
-        kind: &'static str,
-        unit: Unit,
-        labels: &[&'static str],
-        help: &str,
-    ) -> M {
+    fn register<M: Metric + Clone>(&self, metric: M, described: Described<'_>) -> M {
+        let Described {
+            name,
+            kind,
+            unit,
+            labels,
+            help,
+        } = described;
         let mut inner = self.lock();
-        let served = match unit {
-            Unit::None => {
+        let unit_suffix = match unit.exported() {
+            Some(exported) => {
+                let suffix = format!("_{}", exported.as_str());
+                inner.registry.register_with_unit(name, help, exported, metric.clone());
+                suffix
+            }
+            None => {
                 inner.registry.register(name, help, metric.clone());
-                name.to_owned()
-            }
-            Unit::Seconds => {
-                inner.registry.register_with_unit(
-                    name,
-                    help,
-                    prometheus_client::registry::Unit::Seconds,
-                    metric.clone(),
-                );
-                format!("{name}_seconds")
-            }
-            Unit::Bytes => {
-                inner
-                    .registry
-                    .register_with_unit(name, help, prometheus_client::registry::Unit::Bytes, metric.clone());
-                format!("{name}_bytes")
+                String::new()
             }
         };
         let total = if kind == "counter" { "_total" } else { "" };
-        let (name, help) = (format!("{PREFIX}_{served}{total}"), help.to_owned());
+        let name = format!("{PREFIX}_{name}{unit_suffix}{total}");
         inner.docs.push(MetricDoc {
             name,
             kind,
             unit,
             labels: labels.to_vec(),
-            help,
+            help: help.to_owned(),
         });
         metric
     }

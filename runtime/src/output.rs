@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Write};
 
-use crate::exit::Exit;
+use crate::exit::{Exit, end_process};
 
 /// The code a shell shows for a process killed by SIGPIPE (128 + 13): what `yes | head` leaves behind.
 const CLOSED_PIPE_CODE: i32 = 141;
@@ -30,7 +30,7 @@ pub fn write_line(writer: &mut impl Write, line: &str) -> io::Result<()> {
 
 fn end_after(error: &io::Error) -> ! {
     if error.kind() == ErrorKind::BrokenPipe {
-        std::process::exit(CLOSED_PIPE_CODE)
+        end_process(CLOSED_PIPE_CODE)
     }
     let program = std::env::args().next().unwrap_or_default();
     Exit::Failed.end(&program, format!("cannot write to standard output: {error}"))

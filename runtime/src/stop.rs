@@ -3,6 +3,8 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::exit::end_process;
+
 /// Whether the process is asked to end; clones see the same.
 #[derive(Clone, Debug)]
 pub struct Stop {
@@ -65,7 +67,7 @@ async fn watch_signal(stop: Stop, mut signals: Signal, number: i32, name: &'stat
     while signals.recv().await.is_some() {
         if stop.is_requested() {
             tracing::warn!(signal = name, "second signal: ending at once");
-            std::process::exit(128 + number);
+            end_process(128 + number);
         }
         tracing::info!(signal = name, "stopping; a second signal ends the process at once");
         stop.request();

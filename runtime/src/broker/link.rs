@@ -193,13 +193,13 @@ impl Link {
         match event {
             LinkEvent::Connected { connects } if *connects > 1 => {
                 limited("reconnected", |suppressed| {
-                    tracing::info!(connection, connects, suppressed, "connected to the broker again")
+                    tracing::info!(connection, connects, suppressed, "connected to the broker again");
                 });
             }
             LinkEvent::Connected { .. } => tracing::debug!(connection, servers, "connected to the broker"),
             LinkEvent::Disconnected => {
                 limited("disconnected", |suppressed| {
-                    tracing::warn!(connection, servers, suppressed, "lost the connection to the broker")
+                    tracing::warn!(connection, servers, suppressed, "lost the connection to the broker");
                 });
             }
             LinkEvent::SlowConsumer => limited("slow consumer", |suppressed| {
@@ -225,7 +225,7 @@ impl Link {
             }),
             LinkEvent::LameDuck => {
                 limited("lame duck", |suppressed| {
-                    tracing::info!(connection, suppressed, "the broker's server is about to stop")
+                    tracing::info!(connection, suppressed, "the broker's server is about to stop");
                 });
             }
             LinkEvent::Closed => tracing::debug!(connection, "connection closed"),

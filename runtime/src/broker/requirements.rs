@@ -2,16 +2,13 @@
 
 use std::time::Duration;
 
-use async_nats::{Client, RequestErrorKind, ServerInfo};
-use serde::Deserialize;
+use async_nats::jetstream::{self, ErrorCode, context::AccountErrorKind};
+use async_nats::{Client, ServerInfo};
 
 use super::error::BrokerError;
 
 /// The oldest server that works (major, minor).
 pub const SERVER_VERSION_MIN: (u64, u64) = (2, 11);
-
-/// For [`super::Role::jetstream`]: this connection is of no use without JetStream.
-pub const JETSTREAM_REQUIRED: bool = true;
 
 /// How long a server may take to say whether it has JetStream.
 const JETSTREAM_TIMEOUT: Duration = Duration::from_millis(500);
@@ -49,32 +46,37 @@ pub(super) async fn check_jetstream(client: &Client) -> Result<(), BrokerError> 
             reason,
         })
     };
-    let request = client.request("$JS.API.INFO", Default::default());
-    match tokio::time::timeout(JETSTREAM_TIMEOUT, request).await {
-        Ok(Ok(reply)) => match serde_json::from_slice::<Reply>(&reply.payload) {
-            Ok(Reply { error: Some(error) }) => refuse(error.description),
-            _ => Ok(()),
+    let context = jetstream::new(client.clone());
+    match tokio::time::timeout(JETSTREAM_TIMEOUT, context.query_account()).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => match error.kind() {
+            AccountErrorKind::JetStreamUnavailable => refuse("nobody answers for it".to_owned()),
+            AccountErrorKind::JetStream(error) if is_switched_off(error.error_code()) => refuse(error.to_string()),
+            // It is there, and has another trouble that passes: an election, say.
+            AccountErrorKind::JetStream(_) => Ok(()),
+            _ => by_flag(&info),
         },
-        Ok(Err(error)) if error.kind() == RequestErrorKind::NoResponders => refuse("nobody answers for it".to_owned()),
-        // No answer in time: the user may lack the permission to ask. Then the flag has to do.
-        _ if info.jetstream => Ok(()),
-        _ => refuse("the server says so".to_owned()),
+        // No answer in time: the user may lack the permission to ask.
+        Err(_) => by_flag(&info),
     }
+}
+
+fn is_switched_off(code: ErrorCode) -> bool {
+    code == ErrorCode::JETSTREAM_NOT_ENABLED || code == ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT
+}
+
+fn by_flag(info: &ServerInfo) -> Result<(), BrokerError> {
+    if info.jetstream {
+        return Ok(());
+    }
+    Err(BrokerError::NoJetStream {
+        server: name_of(info),
+        reason: "the server says so".to_owned(),
+    })
 }
 
 fn name_of(info: &ServerInfo) -> String {
     format!("{} at {}:{}", info.server_name, info.host, info.port)
-}
-
-#[derive(Deserialize)]
-struct Reply {
-    error: Option<ReplyError>,
-}
-
-#[derive(Deserialize)]
-struct ReplyError {
-    #[serde(default)]
-    description: String,
 }
 
 #[cfg(test)]

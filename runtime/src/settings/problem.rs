@@ -99,7 +99,7 @@ impl fmt::Display for Problems {
         match self.0.as_slice() {
             [only] => write!(f, "{only}"),
             all => {
-                write!(f, "{} settings are wrong", all.len())?;
+                write!(f, "{} problems with the settings", all.len())?;
                 all.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
             }
         }

@@ -14,7 +14,7 @@ use super::layers::{Layers, unknown_keys, with_defaults};
 use super::problem::{Problem, Problems, Source};
 use super::reference::Reference;
 use super::setting::{CONFIG, REFERENCE, prepared, settings_of};
-use crate::exit::{Exit, ExitReason};
+use crate::exit::{Exit, ExitReason, end_process};
 use crate::metrics::MetricDoc;
 use crate::version;
 
@@ -132,11 +132,11 @@ impl Program {
             LoadError::Display(text) => {
                 let exit = if text.use_stderr() { Exit::Usage } else { Exit::Success };
                 let _ = text.print();
-                std::process::exit(exit.code().into())
+                end_process(exit.code().into())
             }
             LoadError::Reference(text) => {
                 crate::output::print_line(&text);
-                std::process::exit(Exit::Success.code().into())
+                end_process(Exit::Success.code().into())
             }
             LoadError::Problems(problems) => {
                 let name = T::command().get_name().to_owned();
