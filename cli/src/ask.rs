@@ -1,0 +1,150 @@
+//! Asking a registry: retried where another replica may answer, chunks joined.
+
+use std::time::Duration;
+
+use async_nats::client::RequestErrorKind;
+use muster_schemas::event::Event;
+use muster_schemas::query::{ErrorCode, ErrorReply, QueryError, Reply, Request, Status};
+use muster_schemas::subject::Query;
+use muster_schemas::{InstanceId, ServiceName};
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::error::CommandError;
+use crate::session::Session;
+
+/// How long one replica may take; a frozen one still gets its share of the queue group.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// How long all attempts together may take: a registry that is just starting gets its chance.
+const ATTEMPTS_TIMEOUT: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(100);
+
+impl Session {
+    /// Asks a query and joins all chunks of the answer into one reply.
+    pub(crate) async fn ask(&self, query: &Query, request: &Request) -> Result<Reply, CommandError> {
+        'snapshot: loop {
+            let mut reply: Reply = self.ask_subject(self.subjects().query(query), request).await?;
+            while let Some(next) = reply.next.take() {
+                match self.ask_subject::<Reply>(next, &Request::default()).await {
+                    Ok(chunk) => join(&mut reply, chunk),
+                    // The replica that held the snapshot is gone, or it took too long: begin again.
+                    Err(CommandError::Query(QueryError {
+                        code: ErrorCode::CursorExpired,
+                        ..
+                    })) => continue 'snapshot,
+                    Err(error) => return Err(error),
+                }
+            }
+            return Ok(reply);
+        }
+    }
+
+    /// Asks the replica that happens to answer what it says of itself.
+    pub(crate) async fn status(&self) -> Result<Status, CommandError> {
+        self.ask_subject(self.subjects().query(&Query::Status), &Request::default())
+            .await
+    }
+
+    /// One instance as the registry holds it; an error `not_found` if there is none.
+    pub(crate) async fn instance(
+        &self,
+        service: &ServiceName,
+        instance: &InstanceId,
+        request: &Request,
+    ) -> Result<Reply, CommandError> {
+        self.ask(&Query::Instance(service.clone(), instance.clone()), request)
+            .await
+    }
+
+    /// Appends an event to the log; answers its sequence. An error leaves open whether it was stored.
+    pub(crate) async fn append(&self, event: &Event) -> Result<u64, CommandError> {
+        let payload = event.encode(self.subjects().namespace())?;
+        let context = async_nats::jetstream::new(self.client().clone());
+        let refused = |error: &dyn std::fmt::Display| {
+            CommandError::Failed(format!("the event was not acknowledged ({error}); run `muster doctor`"))
+        };
+        let sent = context.publish(event.subject(self.subjects()), payload.into()).await;
+        let acknowledged = timeout(ATTEMPTS_TIMEOUT, async {
+            sent.map_err(|error| refused(&error))?
+                .await
+                .map_err(|error| refused(&error))
+        });
+        match acknowledged.await {
+            Ok(ack) => Ok(ack?.sequence),
+            Err(_) => Err(refused(&"no answer in time")),
+        }
+    }
+
+    async fn ask_subject<T: DeserializeOwned>(&self, subject: String, request: &Request) -> Result<T, CommandError> {
+        let body = if *request == Request::default() {
+            Vec::new()
+        } else {
+            encode(request)
+        };
+        let deadline = Instant::now() + ATTEMPTS_TIMEOUT;
+        loop {
+            let error = match self.ask_once(subject.clone(), body.clone()).await {
+                Ok(answer) => return answer,
+                Err(error) => error,
+            };
+            if Instant::now() >= deadline {
+                return Err(error);
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// The outer error is worth another attempt, the inner one is final.
+    async fn ask_once<T: DeserializeOwned>(
+        &self,
+        subject: String,
+        body: Vec<u8>,
+    ) -> Result<Result<T, CommandError>, CommandError> {
+        let answer = timeout(ANSWER_TIMEOUT, self.client().request(subject, body.into())).await;
+        let message = match answer {
+            Ok(Ok(message)) => message,
+            Ok(Err(error)) if error.kind() == RequestErrorKind::NoResponders => {
+                return Err(self.no_registry("no responders"));
+            }
+            Ok(Err(error)) => return Err(self.no_registry(&error.to_string())),
+            Err(_) => return Err(self.no_registry("no answer in time")),
+        };
+        if let Ok(ErrorReply { error }) = serde_json::from_slice(&message.payload) {
+            let elsewhere = matches!(error.code, ErrorCode::Behind | ErrorCode::NotReady);
+            return if elsewhere {
+                Err(error.into())
+            } else {
+                Ok(Err(error.into()))
+            };
+        }
+        let unreadable =
+            |error| CommandError::Failed(format!("the answer is not understood ({error}); upgrade muster"));
+        Ok(serde_json::from_slice(&message.payload).map_err(unreadable))
+    }
+
+    fn no_registry(&self, reason: &str) -> CommandError {
+        CommandError::NoRegistry {
+            namespace: self.subjects().namespace().to_string(),
+            reason: reason.into(),
+        }
+    }
+}
+
+fn encode(request: &Request) -> Vec<u8> {
+    // Plain data with string keys cannot fail to serialise.
+    serde_json::to_vec(request).unwrap_or_default()
+}
+
+/// Appends a chunk; a service that was cut in two is made whole again.
+fn join(reply: &mut Reply, chunk: Reply) {
+    reply.next = chunk.next;
+    for service in chunk.services {
+        match reply.services.last_mut() {
+            Some(last) if last.service == service.service => {
+                last.instances.extend(service.instances);
+                last.conflicts.extend(service.conflicts);
+            }
+            _ => reply.services.push(service),
+        }
+    }
+}

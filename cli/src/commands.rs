@@ -1,0 +1,71 @@
+//! The commands, each in a file of its own.
+
+mod deregister;
+mod doctor;
+mod instances;
+mod intent;
+mod services;
+mod snapshot;
+mod status;
+
+use muster_runtime::output::{Shell, print_completions};
+use muster_runtime::settings::Program;
+
+use crate::error::CommandError;
+use crate::session::Session;
+use crate::settings::CliSettings;
+
+/// What to do.
+#[derive(clap::Subcommand)]
+pub(crate) enum Command {
+    /// List the services that are registered
+    Services(services::Services),
+    /// List the instances of a service
+    Instances(instances::Instances),
+    /// Print everything that is registered, at one revision
+    Snapshot(snapshot::Snapshot),
+    /// Take back a static instance, or one whose agent is gone
+    Deregister(deregister::Deregister),
+    /// Keep an instance from being used, or allow it again
+    Maintenance(intent::MaintenanceCommand),
+    /// Take an instance out and keep this incarnation out
+    Evict(intent::Evict),
+    /// Say what a registry says of itself
+    Status(status::StatusCommand),
+    /// Find out what is wrong, and what to do
+    Doctor(doctor::Doctor),
+    /// Print the completion script for a shell
+    #[command(after_help = "Example:\n  muster completions bash > /etc/bash_completion.d/muster")]
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+/// Runs the command that the settings name.
+pub(crate) async fn run(program: &Program, settings: CliSettings) -> Result<(), CommandError> {
+    let CliSettings {
+        broker, json, command, ..
+    } = settings;
+    let connect = |name| Session::connect(&broker, json, name);
+    match command {
+        Command::Services(arguments) => arguments.run(&connect("services").await?).await,
+        Command::Instances(arguments) => arguments.run(&connect("instances").await?).await,
+        Command::Snapshot(arguments) => arguments.run(&connect("snapshot").await?).await,
+        Command::Deregister(arguments) => arguments.run(&connect("deregister").await?).await,
+        Command::Maintenance(arguments) => arguments.run(&connect("maintenance").await?).await,
+        Command::Evict(arguments) => arguments.run(&connect("evict").await?).await,
+        Command::Status(arguments) => arguments.run(&connect("status").await?).await,
+        Command::Doctor(arguments) => arguments.run(&broker, json).await,
+        Command::Completions { shell } => {
+            print_completions(&mut program.command::<CliSettings>(), shell);
+            Ok(())
+        }
+    }
+}
+
+/// A new id for an event.
+fn event_id() -> String {
+    let now_ms = u64::try_from(chrono::Utc::now().timestamp_millis()).unwrap_or(0);
+    muster_schemas::Incarnation::from_parts(now_ms, rand::random()).to_string()
+}

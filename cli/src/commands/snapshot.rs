@@ -1,0 +1,35 @@
+//! `muster snapshot`: everything that is registered, at one revision.
+
+use muster_schemas::query::Request;
+use muster_schemas::subject::Query;
+
+use crate::error::CommandError;
+use crate::session::Session;
+use crate::show::{condition, endpoints, table};
+
+/// Print everything that is registered, at one revision.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  muster snapshot\n  muster snapshot --json > before.json")]
+pub(crate) struct Snapshot {}
+
+impl Snapshot {
+    pub(crate) async fn run(&self, session: &Session) -> Result<(), CommandError> {
+        let reply = session.ask(&Query::Snapshot, &Request::default()).await?;
+        session.print(&reply, || {
+            let rows = reply.services.iter().flat_map(|service| {
+                service.instances.iter().map(|instance| {
+                    [
+                        instance.service().to_string(),
+                        instance.id().to_string(),
+                        endpoints(instance),
+                        condition(instance),
+                        instance.modified_revision.to_string(),
+                    ]
+                })
+            });
+            let table = table(&["SERVICE", "INSTANCE", "ENDPOINTS", "HEALTH", "REVISION"], rows);
+            format!("{table}\nrevision {} of epoch {}", reply.revision, reply.epoch)
+        });
+        Ok(())
+    }
+}

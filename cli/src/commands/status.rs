@@ -1,0 +1,62 @@
+//! `muster status`: what a registry says of itself.
+
+use chrono::Utc;
+
+use crate::error::CommandError;
+use crate::session::Session;
+use crate::show::{moment, period, table};
+
+/// Say what a registry says of itself.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  muster status --json | jq .state")]
+pub(crate) struct StatusCommand {}
+
+impl StatusCommand {
+    pub(crate) async fn run(&self, session: &Session) -> Result<(), CommandError> {
+        let status = session.status().await?;
+        session.print(&status, || {
+            let known = |value: Option<String>| value.unwrap_or_else(|| "unknown".into());
+            let state = serde_json::to_value(status.state)
+                .ok()
+                .and_then(|state| state.as_str().map(str::to_owned));
+            let reason = status
+                .reason
+                .as_ref()
+                .map(|reason| format!(" ({reason})"))
+                .unwrap_or_default();
+            let replicas = status
+                .replicas
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(", ");
+            let outcomes = status
+                .outcomes
+                .iter()
+                .map(|(outcome, count)| format!("{outcome} {count}"));
+            let rows = [
+                ("replica", status.replica.to_string()),
+                ("version", format!("{}, fold {}", status.version, status.fold_version)),
+                ("started", moment(status.started_at, Utc::now())),
+                ("state", format!("{}{reason}", known(state))),
+                ("epoch", known(status.epoch.map(|epoch| epoch.to_string()))),
+                ("revision", status.revision.to_string()),
+                (
+                    "end of log seen",
+                    known(status.head_age_ms.map(|age| format!("{} ago", period(age)))),
+                ),
+                ("digest", status.digest.to_string()),
+                ("rank", known(status.rank.map(|rank| rank.to_string()))),
+                ("replicas heard", replicas),
+                ("services", status.services.to_string()),
+                ("instances", status.instances.to_string()),
+                ("agents", status.agents.to_string()),
+                ("intents", status.intents.to_string()),
+                ("tombstones", status.tombstones.to_string()),
+                ("events", outcomes.collect::<Vec<_>>().join(", ")),
+            ];
+            table(&["WHAT", "VALUE"], rows.map(|(what, value)| [what.to_owned(), value]))
+        });
+        Ok(())
+    }
+}
