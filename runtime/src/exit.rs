@@ -65,9 +65,16 @@ impl Exit {
         }
     }
 
-    /// Prints `program: message` to standard error and ends the process with this code.
+    /// Prints `program: message` to standard error; the code is for `main` to return.
+    pub fn report(self, program: &str, message: impl Display) -> ExitCode {
+        // Where standard error is closed there is nobody to tell.
+        let _ = writeln!(std::io::stderr(), "{program}: {message}");
+        self.into()
+    }
+
+    /// The same where there is no `main` to return to: ends the process at once.
     pub fn end(self, program: &str, message: impl Display) -> ! {
-        let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{program}: {message}\n").as_bytes());
+        let _ = self.report(program, message);
         end_process(self.code().into())
     }
 }
