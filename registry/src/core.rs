@@ -1,4 +1,5 @@
 //! The pure core: no runtime, no broker, no clock; time and randomness are arguments.
 
+pub mod catalog;
 pub mod io;
 pub mod replica;

@@ -1,0 +1,186 @@
+//! Hosts and ports that more than one instance registered. An index beside the entries: it is derived from them alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use imbl::{OrdMap, OrdSet};
+use muster_schemas::agent::instance_key;
+use muster_schemas::{AgentId, Instance, InstanceId, ServiceName};
+
+use super::Catalog;
+
+/// Others named on one change, and agents told of it: a default address that a whole fleet registers must not make
+/// every change name the whole fleet.
+pub const CONFLICTS_PER_CHANGE_MAX: usize = 16;
+
+type Key = (ServiceName, InstanceId);
+
+/// Who claims the addresses behind one hash; almost always one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Claim {
+    One(Key),
+    Many(OrdSet<Key>),
+}
+
+/// All claims, by a hash of host and port. The instances themselves settle whether two hashes are equal by chance.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Claims {
+    by_hash: OrdMap<u64, Claim>,
+    /// How many hashes have more than one claim: while it is 0, nobody need look.
+    shared: usize,
+}
+
+/// An endpoint's address, as conflicts are about it.
+type Address<'a> = (&'a str, u16);
+
+fn addresses(instance: &Instance) -> BTreeSet<Address<'_>> {
+    let endpoints = instance.registration.endpoints.iter();
+    endpoints
+        .filter_map(|endpoint| Some((endpoint.host.as_deref()?, endpoint.port?)))
+        .collect()
+}
+
+fn hashes(instance: &Instance) -> BTreeSet<u64> {
+    addresses(instance).into_iter().map(address_hash).collect()
+}
+
+/// FNV-1a-64: the same in every process, unlike the standard library's hashes.
+fn address_hash((host, port): Address<'_>) -> u64 {
+    let bytes = host.bytes().chain([0]).chain(port.to_be_bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+fn key(instance: &Instance) -> Key {
+    (instance.service().clone(), instance.id().clone())
+}
+
+impl Claims {
+    /// Puts one instance's claims in place of what it claimed before.
+    pub(super) fn replace(&mut self, before: Option<&Instance>, after: Option<&Instance>) {
+        if let (Some(before), Some(after)) = (before, after)
+            && before.registration.endpoints == after.registration.endpoints
+        {
+            return;
+        }
+        if let Some(before) = before {
+            for hash in hashes(before) {
+                self.remove(hash, &key(before));
+            }
+        }
+        if let Some(after) = after {
+            for hash in hashes(after) {
+                self.insert(hash, key(after));
+            }
+        }
+    }
+
+    fn insert(&mut self, hash: u64, key: Key) {
+        match self.by_hash.get_mut(&hash) {
+            None => {
+                self.by_hash.insert(hash, Claim::One(key));
+            }
+            Some(Claim::Many(keys)) => {
+                keys.insert(key);
+            }
+            Some(claim) => {
+                if let Claim::One(first) = claim
+                    && *first != key
+                {
+                    *claim = Claim::Many([first.clone(), key].into_iter().collect());
+                    self.shared += 1;
+                }
+            }
+        }
+    }
+
+    fn remove(&mut self, hash: u64, key: &Key) {
+        match self.by_hash.get_mut(&hash) {
+            Some(Claim::One(only)) if only == key => {
+                self.by_hash.remove(&hash);
+            }
+            Some(claim @ Claim::Many(_)) => {
+                let Claim::Many(keys) = &mut *claim else { return };
+                keys.remove(key);
+                if keys.len() == 1
+                    && let Some(last) = keys.get_min().cloned()
+                {
+                    *claim = Claim::One(last);
+                    self.shared -= 1;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn others<'a>(&'a self, hash: u64, own: &'a Key) -> impl Iterator<Item = &'a Key> {
+        let many = match self.by_hash.get(&hash) {
+            Some(Claim::Many(keys)) => Some(keys),
+            _ => None,
+        };
+        many.into_iter().flatten().filter(move |key| *key != own)
+    }
+}
+
+impl Catalog {
+    /// The services' hosts and ports that more than one instance registered: `host:port` (IPv6 in brackets) to the
+    /// instances' keys, as in `ServiceReply::conflicts`. Costs nothing while no address anywhere is registered twice.
+    #[must_use]
+    pub fn conflicts_of(&self, service: &ServiceName) -> BTreeMap<String, Vec<String>> {
+        let mut conflicts = BTreeMap::new();
+        let service = (self.claims.shared > 0).then(|| self.service(service)).flatten();
+        for instance in service.into_iter().flat_map(super::Service::instances) {
+            let own = key(instance);
+            for address in addresses(instance) {
+                let others = self.claimants(address, &own, usize::MAX);
+                if !others.is_empty() {
+                    let keys: BTreeSet<&Key> = others.iter().map(|(key, _)| *key).chain([&own]).collect();
+                    let keys = keys.into_iter().map(|(service, id)| instance_key(service, id));
+                    conflicts.insert(address_text(address), keys.collect());
+                }
+            }
+        }
+        conflicts
+    }
+
+    /// How many addresses are registered by more than one instance (equal hashes by chance included, which do not happen).
+    #[must_use]
+    pub fn conflicting_addresses(&self) -> usize {
+        self.claims.shared
+    }
+
+    /// Others that registered an address of `after` that `before` did not have: a conflict that this change creates.
+    /// At most [`CONFLICTS_PER_CHANGE_MAX`], in order of their names.
+    pub(super) fn new_conflicts(&self, before: Option<&Instance>, after: &Instance) -> Vec<(Key, AgentId)> {
+        if self.claims.shared == 0 {
+            return Vec::new();
+        }
+        let own = key(after);
+        let known = before.map(addresses).unwrap_or_default();
+        let mut found = BTreeMap::new();
+        for address in addresses(after).difference(&known) {
+            for (key, agent) in self.claimants(*address, &own, CONFLICTS_PER_CHANGE_MAX) {
+                found.insert(key.clone(), agent.clone());
+            }
+        }
+        found.into_iter().take(CONFLICTS_PER_CHANGE_MAX).collect()
+    }
+
+    fn claimants<'a>(&'a self, address: Address<'_>, own: &'a Key, limit: usize) -> Vec<(&'a Key, &'a AgentId)> {
+        let others = self.claims.others(address_hash(address), own);
+        let real = others.filter_map(|key| {
+            let instance = self.instance(&key.0, &key.1)?;
+            let claims = addresses(instance).contains(&address);
+            claims.then(|| (key, &instance.vouching().agent))
+        });
+        real.take(limit).collect()
+    }
+}
+
+fn address_text((host, port): Address<'_>) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
