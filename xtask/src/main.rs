@@ -2,6 +2,8 @@
 
 mod run;
 mod setup;
+mod test;
+mod tidy;
 mod workspace;
 
 use std::process::ExitCode;
@@ -20,14 +22,22 @@ struct Arguments {
 enum Task {
     /// Check what this machine has and fetch the pinned tools into `target/tools`; safe to repeat.
     Setup,
+    /// Run every check and every test; a table at the end says what passed, failed and was skipped, and why.
+    Test(test::Options),
+    /// Check the style that a program can check.
+    Tidy,
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
-        Task::Setup => setup::setup(),
+        Task::Setup => setup::setup().map(|()| true),
+        Task::Test(options) => test::test(&options),
+        Task::Tidy => tidy::tidy().map(|()| true),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        // What failed was told already, and the last line is for whoever counts.
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE

@@ -33,6 +33,14 @@ pub(crate) fn quietly(command: &mut Command) -> Result<String> {
     Ok(output)
 }
 
+/// Runs to the end with its output on our terminal, and returns whether it succeeded.
+pub(crate) fn shown_through(command: &mut Command) -> Result<bool> {
+    let status = command
+        .status()
+        .with_context(|| format!("cannot run `{}`", shown(command)))?;
+    Ok(status.success())
+}
+
 /// Runs to the end and returns its status and what it printed on both streams.
 pub(crate) fn captured(command: &mut Command) -> Result<(ExitStatus, String)> {
     let line = shown(command);

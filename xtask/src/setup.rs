@@ -16,6 +16,8 @@ use anyhow::{Context, Result};
 
 use crate::workspace;
 
+pub(crate) use cargo_deny::binary as cargo_deny_binary;
+
 pub(crate) fn setup() -> Result<()> {
     let started = Instant::now();
     println!("Checking what this machine has");

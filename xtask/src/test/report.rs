@@ -1,0 +1,168 @@
+//! What each step came to, and the table that says so.
+
+use std::time::Duration;
+
+/// What a step came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It ran. A check counts as one test.
+    Ran { counts: Counts, failures: Vec<String> },
+    /// It did not run, and why.
+    Skipped(String),
+}
+
+/// How many tests came to what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) passed: u64,
+    pub(super) failed: u64,
+    pub(super) skipped: u64,
+}
+
+impl Outcome {
+    pub(super) fn check(passed: bool) -> Self {
+        let counts = Counts {
+            passed: passed.into(),
+            failed: (!passed).into(),
+            skipped: 0,
+        };
+        Self::Ran {
+            counts,
+            failures: Vec::new(),
+        }
+    }
+
+    /// A check that failed, and what to do or to look at.
+    pub(super) fn failed_check(why: &str) -> Self {
+        let counts = Counts {
+            failed: 1,
+            ..Counts::default()
+        };
+        Self::Ran {
+            counts,
+            failures: vec![why.to_owned()],
+        }
+    }
+
+    fn counts(&self) -> Counts {
+        match self {
+            Self::Ran { counts, .. } => *counts,
+            Self::Skipped(_) => Counts {
+                skipped: 1,
+                ..Counts::default()
+            },
+        }
+    }
+
+    fn failed(&self) -> bool {
+        self.counts().failed > 0
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Report {
+    steps: Vec<(&'static str, Outcome, Duration)>,
+}
+
+impl Report {
+    pub(super) fn add(&mut self, name: &'static str, outcome: Outcome, took: Duration) {
+        self.steps.push((name, outcome, took));
+    }
+
+    pub(super) fn failed_step(&self, name: &str) -> bool {
+        self.steps
+            .iter()
+            .any(|(step, outcome, _)| *step == name && outcome.failed())
+    }
+
+    pub(super) fn all_passed(&self) -> bool {
+        self.steps.iter().all(|(_, outcome, _)| !outcome.failed())
+    }
+
+    pub(super) fn print(&self) {
+        print!("\n{}", self.text());
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("{:<12} {:<8} {:>9}\n", "step", "result", "time");
+        for (name, outcome, took) in &self.steps {
+            let (result, detail) = described(outcome);
+            let line = format!("{name:<12} {result:<8} {:>7.1} s  {detail}", took.as_secs_f64());
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        for (name, outcome, _) in &self.steps {
+            if let Outcome::Ran { failures, .. } = outcome {
+                failures
+                    .iter()
+                    .for_each(|failure| text.push_str(&format!("failed in {name}: {failure}\n")));
+            }
+        }
+        let total = self
+            .steps
+            .iter()
+            .map(|(_, outcome, _)| outcome.counts())
+            .fold(Counts::default(), |sum, counts| Counts {
+                passed: sum.passed + counts.passed,
+                failed: sum.failed + counts.failed,
+                skipped: sum.skipped + counts.skipped,
+            });
+        text + &format!(
+            "{} passed, {} failed, {} skipped\n",
+            total.passed, total.failed, total.skipped
+        )
+    }
+}
+
+fn described(outcome: &Outcome) -> (&'static str, String) {
+    match outcome {
+        Outcome::Skipped(why) => ("skipped", why.clone()),
+        Outcome::Ran { counts, .. } => {
+            let result = if outcome.failed() { "FAILED" } else { "passed" };
+            let several = counts.passed + counts.failed + counts.skipped > 1;
+            let detail = format!(
+                "{} passed, {} failed, {} skipped",
+                counts.passed, counts.failed, counts.skipped
+            );
+            (result, if several { detail } else { String::new() })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_sums_checks_tests_and_skipped_steps() {
+        let mut report = Report::default();
+        report.add("format", Outcome::check(true), Duration::from_millis(300));
+        let counts = Counts {
+            passed: 40,
+            failed: 1,
+            skipped: 2,
+        };
+        let failures = vec!["fold::an_expiry_is_conditional".to_owned()];
+        report.add("unit", Outcome::Ran { counts, failures }, Duration::from_secs(61));
+        report.add("advisories", Outcome::Skipped("not reachable".into()), Duration::ZERO);
+        let text = report.text();
+        assert_eq!(text.lines().last(), Some("41 passed, 1 failed, 3 skipped"));
+        assert!(
+            text.contains("failed in unit: fold::an_expiry_is_conditional"),
+            "{text}"
+        );
+        assert!(
+            text.contains("advisories   skipped      0.0 s  not reachable"),
+            "{text}"
+        );
+        assert!(!report.all_passed() && report.failed_step("unit") && !report.failed_step("format"));
+    }
+
+    #[test]
+    fn a_failed_check_alone_fails_the_whole() {
+        let mut report = Report::default();
+        report.add("clippy", Outcome::check(false), Duration::ZERO);
+        assert!(!report.all_passed());
+        assert_eq!(report.text().lines().last(), Some("0 passed, 1 failed, 0 skipped"));
+    }
+}
