@@ -28,11 +28,9 @@ use muster_schemas::entry::{Entry, Intent, IntentKind, Tombstone};
 use muster_schemas::pulse::CatalogState;
 use muster_schemas::{Digest, EpochId, Event, Instance, InstanceId, Revision, ServiceName, Timestamp};
 
-use super::io::Record;
-
 pub use conflicts::CONFLICTS_PER_CHANGE_MAX;
 pub use intents::INTENTS_MAX;
-pub use outcome::{Folded, News, Outcome, Reason};
+pub use outcome::{Folded, News, Outcome, Reason, Record};
 pub use service::{Held, Service};
 
 /// The fold versions that this software has.
@@ -80,8 +78,8 @@ struct Epoch {
 pub struct EventMark {
     /// The event's id; none if it had none that could be read.
     pub id: Option<Arc<str>>,
-    /// The stream's timestamp of it.
-    pub at: Timestamp,
+    /// The stream's timestamp of it, in milliseconds since 1970.
+    pub timestamp_ms: i64,
 }
 
 /// An instance may have one intent of each kind.
@@ -162,8 +160,9 @@ impl Catalog {
     /// the log has broken.
     #[must_use]
     pub fn folded_last(&self, record: &Record<'_>) -> bool {
-        let same =
-            |mark: &EventMark| mark.at == record.at && mark.id.as_deref() == Event::peek_id(record.payload).as_deref();
+        let same = |mark: &EventMark| {
+            mark.timestamp_ms == record.timestamp_ms && mark.id.as_deref() == Event::peek_id(record.payload).as_deref()
+        };
         self.revision == record.sequence && self.last_event.as_ref().is_some_and(same)
     }
 

@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use muster_schemas::event::{EpochBegan, Sender};
 use muster_schemas::pulse::CatalogState;
-use muster_schemas::{Event, EventData, EventKind, Subjects};
+use muster_schemas::{Event, EventData, EventKind, Subjects, Timestamp};
 
-use super::outcome::{Folded, News, Outcome, Reason};
+use super::outcome::{Folded, News, Outcome, Reason, Record};
 use super::write::Doing;
 use super::{Catalog, Epoch, EventMark};
-use crate::core::io::Record;
 
 impl Catalog {
     /// Folds one message of the stream. Never fails: what is wrong with an event is its outcome. The caller sees to it that
@@ -24,8 +23,11 @@ impl Catalog {
             Err(_) => Event::peek_id(record.payload).map(Arc::from),
         };
         self.revision = record.sequence;
-        self.last_event = Some(EventMark { id, at: record.at });
-        self.stream_time = self.stream_time.max(record.at);
+        self.last_event = Some(EventMark {
+            id,
+            timestamp_ms: record.timestamp_ms,
+        });
+        self.stream_time = self.stream_time.max(Timestamp::from_ms(record.timestamp_ms));
         if self.is_supported() {
             self.forget();
         }
@@ -95,7 +97,7 @@ impl Catalog {
             return Folded::ignored(Reason::Superseded);
         }
         // A replica that starts here knows nothing of what lies below, so nothing of it may be left: stream time included.
-        let began_at = record.at;
+        let began_at = Timestamp::from_ms(record.timestamp_ms);
         *self = Self {
             epoch: Some(Epoch {
                 id: began.epoch,

@@ -7,8 +7,7 @@ use muster_schemas::subject::Subject;
 use muster_schemas::{AgentId, Event, Instance, InstanceId, ServiceName, Subjects, Vouching};
 
 use super::Catalog;
-use super::outcome::Reason;
-use crate::core::io::Record;
+use super::outcome::{Reason, Record};
 
 type About = Option<(ServiceName, InstanceId)>;
 

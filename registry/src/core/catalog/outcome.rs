@@ -6,6 +6,19 @@ use muster_schemas::agent::{Notice, NoticeCode};
 use muster_schemas::refusal::RefusalKind;
 use muster_schemas::{AgentId, Change, EpochId, EventKind, Instance};
 
+/// One message of the stream, as the fold reads it.
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'a> {
+    /// Its stream sequence.
+    pub sequence: u64,
+    /// The stream's own timestamp, in milliseconds since 1970.
+    pub timestamp_ms: i64,
+    /// Its subject.
+    pub subject: &'a str,
+    /// Its bytes.
+    pub payload: &'a [u8],
+}
+
 /// What became of an event. Nothing that arrives in the log is an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Outcome {
