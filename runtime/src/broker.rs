@@ -15,6 +15,7 @@ mod context;
 mod credentials;
 mod error;
 mod link;
+mod once;
 mod permissions;
 mod requirements;
 mod settings;

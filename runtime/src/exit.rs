@@ -80,10 +80,6 @@ impl Exit {
 }
 
 /// Ends the process where there is no `main` to return to: before it did anything, or at somebody's insistence.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one place where a process ends without returning from main"
-)]
 pub(crate) fn end_process(code: i32) -> ! {
     std::process::exit(code)
 }

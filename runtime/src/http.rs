@@ -16,12 +16,14 @@ use crate::exit::{Exit, ExitReason};
 use crate::metrics::{self, Metrics};
 use crate::stop::Stop;
 
+/// Where these settings stand in the help. On each argument, for a heading of the struct would go on below it.
+const HEADING: &str = "HTTP";
+
 /// Where a daemon serves metrics and health.
 #[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "HTTP")]
 pub struct HttpSettings {
     /// Serve /metrics, /health/live and /health/ready here, for instance 127.0.0.1:9090; port 0 takes a free one
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, help_heading = HEADING, value_name = "ADDR")]
     pub http: Option<SocketAddr>,
 }
 

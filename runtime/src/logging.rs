@@ -15,12 +15,14 @@ const FILTER_DEFAULT: &str = "info";
 /// The client library logs every failed attempt; what matters of it we log ourselves, rarely.
 const FILTER_CLIENT: &str = "async_nats=off";
 
+/// Where these settings stand in the help. On each argument, for a heading of the struct would go on below it.
+const HEADING: &str = "Log";
+
 /// How the log is written.
 #[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Log")]
 pub struct LogSettings {
     /// How a line of the log looks; RUST_LOG chooses which lines there are
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    #[arg(long, help_heading = HEADING, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
 }
 

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use futures::StreamExt;
 use muster_runtime::broker::{BrokerError, BrokerSettings, LinkPhase, Need, Role};
 use muster_runtime::exit::{Exit, ExitReason};
-use muster_tests::{NatsServer, eventually, free_port};
+use muster_tests::{NatsServer, Proxy, eventually, free_port};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 
@@ -279,6 +280,50 @@ async fn a_connection_comes_back_at_once_and_counts_it() {
         .expect("it comes back")
         .unwrap();
     assert_eq!(connection.connects(), 2);
+}
+
+#[tokio::test]
+async fn what_a_connection_that_ends_at_disconnect_had_not_sent_is_never_sent() {
+    let server = NatsServer::start().await;
+    let watcher = server.connect().await;
+    let mut seen = watcher.subscribe("proposals").await.unwrap();
+    watcher.flush().await.unwrap();
+    let proxy = Proxy::to_port(server.port()).await;
+    let settings = settings(&["--server", &proxy.url()]);
+    let connection = settings.connect(Role::new("test").ends_at_disconnect()).await.unwrap();
+    connection
+        .client()
+        .publish("proposals", "in time".into())
+        .await
+        .unwrap();
+    assert_eq!(next(&mut seen).await, "in time");
+
+    proxy.cut();
+    let _ = connection.client().publish("proposals", "too late".into()).await;
+    let mut state = connection.state();
+    let closed = state.wait_for(|state| state.phase == LinkPhase::Closed);
+    tokio::time::timeout(DEADLINE, closed)
+        .await
+        .expect("the connection is closed")
+        .unwrap();
+    proxy.heal();
+    assert!(connection.is_closed() && connection.connects() == 1, "{connection:?}");
+
+    let fresh = settings.connect(Role::new("test").ends_at_disconnect()).await.unwrap();
+    fresh
+        .client()
+        .publish("proposals", "decided anew".into())
+        .await
+        .unwrap();
+    assert_eq!(next(&mut seen).await, "decided anew");
+}
+
+async fn next(messages: &mut async_nats::Subscriber) -> String {
+    let message = tokio::time::timeout(DEADLINE, messages.next())
+        .await
+        .expect("a message")
+        .unwrap();
+    String::from_utf8_lossy(&message.payload).into_owned()
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, ServerAddr};
+use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, ServerAddr, ServerError};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
@@ -12,7 +12,8 @@ use super::access::Access;
 use super::backoff;
 use super::connection::{Connection, Role};
 use super::error::BrokerError;
-use super::link::Link;
+use super::link::{Link, is_refusal};
+use super::once;
 use super::settings::BrokerSettings;
 
 /// What a later attempt to connect may take: a broker that restarts under thousands of clients is slow.
@@ -29,9 +30,9 @@ impl BrokerSettings {
     /// Why there is no usable broker; nothing is left running then.
     pub async fn connect(&self, role: Role) -> Result<Connection, BrokerError> {
         let access = self.access()?;
-        let link = Arc::new(Link::new(role.name.clone(), access.servers()));
+        let link = Arc::new(Link::new(&role, access.servers()));
         let options = options(&access, &role, &link)?;
-        let attempt = first_to_answer(&access, &options);
+        let attempt = first_to_answer(&access, &options, role.once);
         let client = match tokio::time::timeout(access.connect_timeout.as_duration(), attempt).await {
             Ok(Ok(client)) => client,
             Ok(Err(error)) => return Err(typed(&access, &error)),
@@ -44,7 +45,9 @@ impl BrokerSettings {
             }
         };
         // Until here the client knows only the server that answered first.
-        if let Err(error) = client.set_server_pool(access.addresses()).await {
+        if !role.once
+            && let Err(error) = client.set_server_pool(access.addresses()).await
+        {
             tracing::warn!(%error, "the client keeps to a single server");
         }
         let connection = Connection::new(client, link, role);
@@ -52,13 +55,14 @@ impl BrokerSettings {
         Ok(connection)
     }
 
-    /// Begins to connect and goes on trying; never waits. See [`Connection::established`].
+    /// Begins to connect and goes on trying; never waits. See [`Connection::established`]. Not for
+    /// [`Role::ends_at_disconnect`], which is ignored here.
     ///
     /// # Errors
     /// The settings are wrong. Whatever the broker has to say comes later.
     pub async fn connect_in_background(&self, role: Role) -> Result<Connection, BrokerError> {
         let access = self.access()?;
-        let link = Arc::new(Link::new(role.name.clone(), access.servers()));
+        let link = Arc::new(Link::new(&role, access.servers()));
         let options = options(&access, &role, &link)?.retry_on_initial_connect();
         let client = options
             .connect(access.addresses())
@@ -111,13 +115,16 @@ fn refuse(access: &Access, reason: String) -> BrokerError {
 }
 
 /// Tries the servers in the given order, each with a head start; the first that answers wins, the others are dropped.
-async fn first_to_answer(access: &Access, options: &ConnectOptions) -> Result<Client, ConnectError> {
+async fn first_to_answer(access: &Access, options: &ConnectOptions, once: bool) -> Result<Client, ConnectError> {
     let mut waiting: VecDeque<ServerAddr> = access.addresses().into();
     let mut attempts = FuturesUnordered::new();
     let mut worst: Option<ConnectError> = None;
     loop {
         if let Some(server) = waiting.pop_front() {
-            attempts.push(options.clone().connect(server));
+            attempts.push(match once {
+                true => once::options(options.clone()).connect(once::pool(server)),
+                false => options.clone().connect(vec![server]),
+            });
         }
         let head_start = if waiting.is_empty() { Duration::MAX } else { HEAD_START };
         match tokio::time::timeout(head_start, attempts.next()).await {
@@ -157,6 +164,13 @@ fn typed(access: &Access, error: &ConnectError) -> BrokerError {
             servers,
             reason: deepest(error),
         },
+        // Expired and revoked users are refused in other words.
+        _ if causes(error).any(|cause| cause.downcast_ref().is_some_and(is_refused_by_server)) => {
+            BrokerError::CredentialsRefused {
+                servers,
+                credentials: format!("{}: {}", access.credentials.kind(), deepest(error)),
+            }
+        }
         _ if is_tls(error) => BrokerError::Tls {
             servers,
             reason: deepest(error),
@@ -166,6 +180,10 @@ fn typed(access: &Access, error: &ConnectError) -> BrokerError {
             reason: deepest(error),
         },
     }
+}
+
+fn is_refused_by_server(error: &ServerError) -> bool {
+    matches!(error, ServerError::Other(text) if is_refusal(text))
 }
 
 /// Trouble with TLS comes as an I/O error that carries one of rustls.

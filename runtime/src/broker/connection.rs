@@ -6,7 +6,7 @@ use async_nats::Client;
 use tokio::sync::{broadcast, watch};
 
 use super::error::BrokerError;
-use super::link::{Link, LinkEvent, LinkState};
+use super::link::{Link, LinkEvent, LinkPhase, LinkState};
 use super::permissions::{self, Need};
 use super::requirements::{check_jetstream, check_version};
 
@@ -21,6 +21,8 @@ pub struct Role {
     pub identity: Option<String>,
     /// Refuse a broker without JetStream.
     pub jetstream: bool,
+    /// End at the first disconnect instead of coming back.
+    pub once: bool,
     /// Messages that wait in one subscription before it overflows, which loses the newest.
     pub subscription_capacity: usize,
     /// Commands that wait for the connection's task before the sender has to.
@@ -35,6 +37,7 @@ impl Role {
             name: name.into(),
             identity: None,
             jetstream: false,
+            once: false,
             subscription_capacity: 65_536,
             command_capacity: 2_048,
         }
@@ -51,6 +54,14 @@ impl Role {
     #[must_use]
     pub fn needs_jetstream(mut self) -> Self {
         self.jetstream = true;
+        self
+    }
+
+    /// For what must not outlive its reason: at the first disconnect the connection is closed, and what it had not
+    /// sent is never sent. Connect anew then.
+    #[must_use]
+    pub fn ends_at_disconnect(mut self) -> Self {
+        self.once = true;
         self
     }
 
@@ -120,6 +131,12 @@ impl Connection {
             .statistics()
             .connects
             .load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Whether the connection was closed and does not come back.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.link.state().borrow().phase == LinkPhase::Closed
     }
 
     /// Whether the connection is there.

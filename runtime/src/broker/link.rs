@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use async_nats::{ClientError, Event, ServerError, Statistics};
 use tokio::sync::{broadcast, watch};
 
+use super::connection::Role;
 use crate::logging::limited;
 
 /// How many events a slow reader of [`super::Connection::events`] may be behind before it loses the oldest.
@@ -113,6 +114,8 @@ impl Violation {
 pub(super) struct Link {
     name: String,
     servers: String,
+    /// Whether a disconnect is the end; then the attempts that the client still makes are no trouble.
+    once: bool,
     state: watch::Sender<LinkState>,
     events: broadcast::Sender<LinkEvent>,
     /// The client's own counters, as soon as there is a client: its events can get lost, these cannot.
@@ -120,12 +123,13 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(name: String, servers: String) -> Self {
+    pub(super) fn new(role: &Role, servers: String) -> Self {
         let (state, _) = watch::channel(LinkState::default());
         let (events, _) = broadcast::channel(EVENTS_HELD);
         Self {
-            name,
+            name: role.name.clone(),
             servers,
+            once: role.once,
             state,
             events,
             statistics: OnceLock::new(),
@@ -189,6 +193,9 @@ impl Link {
 
     /// All connections of a process share the limit: one line per kind of trouble in ten seconds.
     fn log(&self, event: &LinkEvent) {
+        if self.once && self.state.borrow().phase == LinkPhase::Disconnected {
+            return;
+        }
         let (connection, servers) = (&self.name, &self.servers);
         match event {
             LinkEvent::Connected { connects } if *connects > 1 => {
@@ -233,7 +240,7 @@ impl Link {
     }
 }
 
-fn is_refusal(reason: &str) -> bool {
+pub(super) fn is_refusal(reason: &str) -> bool {
     reason.to_ascii_lowercase().contains("auth")
 }
 
@@ -277,7 +284,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_state_counts_what_happened_although_nobody_listened() {
-        let link = Link::new("test".into(), "nats://x".into());
+        let link = Link::new(&Role::new("test"), "nats://x".into());
         for event in [
             Event::Connected,
             Event::SlowConsumer(1),

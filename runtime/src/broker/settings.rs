@@ -10,51 +10,53 @@ use muster_schemas::{Namespace, Prefix};
 use super::access::Access;
 use crate::settings::Period;
 
+/// Where these settings stand in the help. On each argument, for a heading of the struct would go on below it.
+const HEADING: &str = "Broker";
+
 /// How to reach the broker, and which part of it is ours.
 #[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Broker")]
 pub struct BrokerSettings {
     /// Servers of the broker, separated by commas [default: the context's, else nats://127.0.0.1:4222]
-    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    #[arg(long, help_heading = HEADING, value_name = "URL", value_delimiter = ',')]
     pub server: Vec<ServerUrl>,
     /// A context of the `nats` command line [default: the selected one, if no server is given]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, help_heading = HEADING, value_name = "NAME")]
     pub context: Option<String>,
     /// File with a JWT and its seed (`.creds`)
-    #[arg(long, value_name = "FILE", group = "credentials")]
+    #[arg(long, help_heading = HEADING, value_name = "FILE", group = "credentials")]
     pub creds: Option<PathBuf>,
     /// File with the seed of an nkey
-    #[arg(long, value_name = "FILE", group = "credentials")]
+    #[arg(long, help_heading = HEADING, value_name = "FILE", group = "credentials")]
     pub nkey: Option<PathBuf>,
     /// User name; needs --password-file
-    #[arg(long, value_name = "NAME", group = "credentials")]
+    #[arg(long, help_heading = HEADING, value_name = "NAME", group = "credentials")]
     pub user: Option<String>,
     /// File with the user's password
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = HEADING, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
     /// File with a token
-    #[arg(long, value_name = "FILE", group = "credentials")]
+    #[arg(long, help_heading = HEADING, value_name = "FILE", group = "credentials")]
     pub token_file: Option<PathBuf>,
     /// File with the certificates of authorities to trust, instead of the system's
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = HEADING, value_name = "FILE")]
     pub tls_ca: Option<PathBuf>,
     /// File with the client's certificate; needs --tls-key
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = HEADING, value_name = "FILE")]
     pub tls_cert: Option<PathBuf>,
     /// File with the client's private key; needs --tls-cert
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = HEADING, value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
     /// First tokens of the subjects for replies; the identity follows [default: the context's, else _INBOX]
-    #[arg(long, value_name = "SUBJECT")]
+    #[arg(long, help_heading = HEADING, value_name = "SUBJECT")]
     pub inbox_prefix: Option<String>,
     /// How long the first connection may take
-    #[arg(long, value_name = "PERIOD", default_value = "1s")]
+    #[arg(long, help_heading = HEADING, value_name = "PERIOD", default_value = "1s")]
     pub connect_timeout: Period,
     /// Tenant or environment: one stream, one subject tree
-    #[arg(long, value_name = "NAME", default_value_t = Namespace::default())]
+    #[arg(long, help_heading = HEADING, value_name = "NAME", default_value_t = Namespace::default())]
     pub namespace: Namespace,
     /// First token of every subject
-    #[arg(long, value_name = "TOKEN", default_value_t = Prefix::default())]
+    #[arg(long, help_heading = HEADING, value_name = "TOKEN", default_value_t = Prefix::default())]
     pub prefix: Prefix,
     /// What the files and the context said, once [`BrokerSettings::check`] read them.
     #[arg(skip)]

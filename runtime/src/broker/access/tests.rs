@@ -39,6 +39,31 @@ fn sound(arguments: &[&str], contexts: Option<&Path>) -> Access {
 }
 
 #[test]
+fn the_heading_of_the_broker_does_not_go_on_below_it() {
+    #[derive(Parser)]
+    struct More {
+        #[command(flatten)]
+        only: BrokerSettings,
+        #[arg(long)]
+        own: Option<String>,
+    }
+    let command = <More as clap::CommandFactory>::command();
+    let heading = |id: &str| {
+        command
+            .get_arguments()
+            .find(|argument| argument.get_id() == id)
+            .unwrap()
+            .get_help_heading()
+    };
+    assert_eq!(
+        (heading("server"), heading("prefix"), heading("own")),
+        (Some("Broker"), Some("Broker"), None)
+    );
+    let More { only, own } = More::parse_from(["x"]);
+    assert_eq!((only.user, own), (None, None));
+}
+
+#[test]
 fn without_anything_the_local_server_and_the_usual_inbox_are_meant() {
     let access = sound(&[], None);
     assert_eq!(
