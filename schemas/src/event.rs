@@ -477,8 +477,17 @@ impl EventData {
             Self::Intent(data) => validate_intent(data),
             Self::Lapse(data) => check_integer("data.ends_sequence", data.ends_sequence),
             Self::Setting(data) => check_text("data.name", &data.name),
-            Self::Epoch(_) | Self::Carry(_) | Self::Recovered(_) => Ok(()),
+            Self::Carry(data) => validate_carried(&data.entry),
+            Self::Epoch(_) | Self::Recovered(_) => Ok(()),
         }
+    }
+}
+
+fn validate_carried(entry: &Entry) -> Result<(), Refusal> {
+    match entry {
+        Entry::Instance(instance) => instance.registration.validate(),
+        Entry::Tombstone(tombstone) => tombstone.vouching.validate(),
+        Entry::Intent(intent) => check_text("data.entry.intent.why", &intent.why),
     }
 }
 

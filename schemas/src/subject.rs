@@ -69,6 +69,15 @@ pub enum Query {
     Next(ReplicaId, String),
 }
 
+/// Who sent a message of the heartbeat subjects, as a token: the hot path looks senders up and does not parse them again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BeatFrom<'a> {
+    /// A heartbeat of the agent with this token.
+    Agent(&'a str),
+    /// A mark of the replica with this token.
+    Replica(&'a str),
+}
+
 /// What can be said to an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Verb {
@@ -221,6 +230,17 @@ impl Subjects {
     #[must_use]
     pub fn mark(&self, replica: &ReplicaId) -> String {
         self.under(format_args!("heartbeat.{NO_NAME}.{}", replica.token()))
+    }
+
+    /// Whose heartbeat or mark a subject is, without parsing the name. `None` if it is neither.
+    #[must_use]
+    pub fn beat_from<'a>(&self, subject: &'a str) -> Option<BeatFrom<'a>> {
+        let rest = subject.strip_prefix(&*self.base)?.strip_prefix("heartbeat.")?;
+        match rest.split_once('.') {
+            None => Some(BeatFrom::Agent(rest)),
+            Some((NO_NAME, replica)) if !replica.contains('.') => Some(BeatFrom::Replica(replica)),
+            Some(_) => None,
+        }
     }
 
     /// All changes.

@@ -2,7 +2,7 @@
 
 use muster_schemas::event::Sender;
 use muster_schemas::name::{NameError, decode_token, encode_token};
-use muster_schemas::subject::{Query, Subject, SubjectError, Verb};
+use muster_schemas::subject::{BeatFrom, Query, Subject, SubjectError, Verb};
 use muster_schemas::{
     AgentId, EventKind, InstanceId, Namespace, OperatorName, Prefix, ReplicaId, ServiceName, Subjects,
 };
@@ -53,6 +53,18 @@ proptest! {
         for (text, expected) in cases {
             prop_assert_eq!(subjects.parse(&text), Ok(expected), "{}", text);
         }
+    }
+
+    #[test]
+    fn the_sender_of_a_heartbeat_or_mark_is_seen_without_parsing_its_name(name in name()) {
+        let subjects = subjects();
+        let agent = AgentId::new(&name).expect("a name");
+        let replica = ReplicaId::new(&name).expect("a name");
+        let (heartbeat, mark, beacon) = (subjects.heartbeat(&agent), subjects.mark(&replica), subjects.beacon(&replica));
+        let token = encode_token(&name);
+        prop_assert_eq!(subjects.beat_from(&heartbeat), Some(BeatFrom::Agent(token.as_str())));
+        prop_assert_eq!(subjects.beat_from(&mark), Some(BeatFrom::Replica(token.as_str())));
+        prop_assert_eq!(subjects.beat_from(&beacon), None);
     }
 
     #[test]
