@@ -1,0 +1,115 @@
+//! Real children: what they are started as, how they end, and what is left of them.
+
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use super::*;
+
+/// Longer than anything here should take.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+fn shell(script: &str) -> Launch {
+    Launch {
+        command: ["sh", "-c", script].map(OsString::from).to_vec(),
+        directory: None,
+    }
+}
+
+fn run(launch: &Launch) -> (Group, Receiver<ChildEvent>) {
+    let (sender, receiver) = channel();
+    let group = start(launch, move |event| sender.send(event).unwrap_or_default()).unwrap();
+    (group, receiver)
+}
+
+fn next(events: &Receiver<ChildEvent>) -> ChildEvent {
+    events.recv_timeout(DEADLINE).expect("nothing was told of the child")
+}
+
+#[test]
+fn a_child_that_exits_at_once_is_told_with_its_code() {
+    let (_group, events) = run(&shell("exit 7"));
+    assert_eq!(next(&events), ChildEvent::Exited(ChildEnd::Code(7), false));
+    assert_eq!(next(&events), ChildEvent::GroupGone);
+}
+
+#[test]
+fn a_child_ended_by_a_signal_is_told_with_its_number() {
+    let (_group, events) = run(&shell("kill -USR1 $$"));
+    assert_eq!(next(&events), ChildEvent::Exited(ChildEnd::Signal(10), false));
+    assert_eq!(ChildEnd::Signal(10).exit_code(), 138);
+}
+
+#[test]
+fn a_child_leads_its_own_group_and_the_group_is_signalled_as_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let ready = directory.path().join("ready");
+    let script = format!(
+        "(trap '' TERM; : > {0}.1; while :; do sleep 1; done) & : > {0}; wait",
+        ready.display()
+    );
+    let (group, events) = run(&shell(&script));
+    let first = format!("{}.1", ready.display());
+    wait_until("the grandchild ignores SIGTERM", || std::fs::exists(&first).unwrap());
+    group.signal_all(Signal::SIGTERM);
+    assert_eq!(next(&events), ChildEvent::Exited(ChildEnd::Signal(15), true));
+    group.signal_all(Signal::SIGKILL);
+    assert_eq!(next(&events), ChildEvent::GroupGone);
+    assert_eq!(killpg(group.leader, None), Err(Errno::ESRCH));
+}
+
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = std::time::Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < DEADLINE, "not in time: {what}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_signal_for_the_leader_spares_the_rest() {
+    let directory = tempfile::tempdir().unwrap();
+    let ready = directory.path().join("ready");
+    let script = format!("sleep 60 & trap 'kill $!; exit 4' HUP; : > {}; wait", ready.display());
+    let (group, events) = run(&shell(&script));
+    wait_until("the trap is set", || ready.exists());
+    group.signal_leader(Signal::SIGHUP);
+    assert!(matches!(next(&events), ChildEvent::Exited(ChildEnd::Code(4), _)));
+    group.signal_all(Signal::SIGKILL);
+    assert_eq!(next(&events), ChildEvent::GroupGone);
+}
+
+#[test]
+fn a_missing_program_is_127_one_that_cannot_be_run_126_and_a_missing_directory_125() {
+    let start_error = |launch: Launch| start(&launch, |_| {}).unwrap_err();
+    let directory = tempfile::tempdir().unwrap();
+    let plain = directory.path().join("plain");
+    std::fs::write(&plain, "text").unwrap();
+    let of = |program: &std::path::Path| Launch {
+        command: vec![program.into()],
+        directory: None,
+    };
+    let missing = start_error(of(&directory.path().join("missing")));
+    assert_eq!(missing.code, 127, "{missing}");
+    let plain = start_error(of(&plain));
+    assert_eq!(plain.code, 126, "{plain}");
+    assert!(plain.problem.contains("chmod"), "{plain}");
+    assert_eq!(start_error(of(directory.path())).code, 126);
+    let nowhere = start_error(Launch {
+        directory: Some("/nowhere".into()),
+        ..shell(":")
+    });
+    assert_eq!(nowhere.code, 125);
+    assert!(nowhere.problem.contains("/nowhere"), "{nowhere}");
+}
+
+#[test]
+fn a_child_runs_in_the_directory_that_was_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let launch = Launch {
+        directory: Some(directory.path().to_owned()),
+        ..shell(": > here")
+    };
+    let (_group, events) = run(&launch);
+    assert_eq!(next(&events), ChildEvent::Exited(ChildEnd::Code(0), false));
+    assert!(directory.path().join("here").exists());
+}
