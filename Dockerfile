@@ -4,8 +4,8 @@
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
-ARG MUSTER_COMMIT=unknown
-ENV MUSTER_COMMIT=${MUSTER_COMMIT}
+ARG MUSTER_BUILD_COMMIT=unknown
+ENV MUSTER_BUILD_COMMIT=${MUSTER_BUILD_COMMIT}
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --release --locked -p muster-registry -p muster-agent -p muster-cli \

@@ -7,6 +7,7 @@ mod intent;
 mod services;
 mod snapshot;
 mod status;
+mod why;
 
 use muster_runtime::output::{Shell, print_completions};
 use muster_runtime::settings::Program;
@@ -24,6 +25,8 @@ pub(crate) enum Command {
     Instances(instances::Instances),
     /// Print everything that is registered, at one revision
     Snapshot(snapshot::Snapshot),
+    /// Say what happened to a service or an instance, in plain words
+    Why(why::Why),
     /// Take back a static instance, or one whose agent is gone
     Deregister(deregister::Deregister),
     /// Keep an instance from being used, or allow it again
@@ -52,6 +55,7 @@ pub(crate) async fn run(program: &Program, settings: CliSettings) -> Result<(), 
         Command::Services(arguments) => arguments.run(&connect("services").await?).await,
         Command::Instances(arguments) => arguments.run(&connect("instances").await?).await,
         Command::Snapshot(arguments) => arguments.run(&connect("snapshot").await?).await,
+        Command::Why(arguments) => arguments.run(&connect("why").await?).await,
         Command::Deregister(arguments) => arguments.run(&connect("deregister").await?).await,
         Command::Maintenance(arguments) => arguments.run(&connect("maintenance").await?).await,
         Command::Evict(arguments) => arguments.run(&connect("evict").await?).await,

@@ -3,9 +3,11 @@
 mod ask;
 mod commands;
 mod error;
+mod log_read;
 mod session;
 mod settings;
 mod show;
+mod story;
 
 use std::process::ExitCode;
 
@@ -22,6 +24,6 @@ async fn main() -> ExitCode {
     loaded.log_warnings();
     match commands::run(&program, loaded.settings).await {
         Ok(()) => Exit::Success.into(),
-        Err(error) => error.exit().end("muster", error),
+        Err(error) => error.exit().report("muster", error),
     }
 }

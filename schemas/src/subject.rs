@@ -214,6 +214,12 @@ impl Subjects {
         self.under(format_args!("event.*.{}.{instance}.*", service.token()))
     }
 
+    /// All events about the log as a whole.
+    #[must_use]
+    pub fn log_wide_events(&self) -> String {
+        self.under(format_args!("event.*.{NO_NAME}.{NO_NAME}.*"))
+    }
+
     /// All heartbeats and marks.
     #[must_use]
     pub fn all_heartbeats(&self) -> String {

@@ -1,0 +1,167 @@
+//! An event of the log in plain words.
+
+use muster_registry::core::catalog::{Outcome, Reason};
+use muster_schemas::entry::{Evidence, IntentKind, ProbeResult};
+use muster_schemas::event::{DeregisterReason, EventData, ExpiryCause};
+use muster_schemas::{ChangeKind, Event, Health, Subjects};
+
+use crate::log_read::Entry;
+use crate::show::period;
+
+/// One sentence about an event, and what became of it.
+pub(crate) fn sentence(subjects: &Subjects, entry: &Entry) -> String {
+    let event = match Event::parse(subjects, &entry.subject, &entry.payload) {
+        Ok(event) => event,
+        Err(refusal) => return format!("an event that nobody understands was ignored: {refusal}"),
+    };
+    let actor = event.source.to_string();
+    match entry.folded.outcome {
+        Outcome::Ignored(reason) => ignored(&event, &actor, reason, entry.folded.detail.as_deref()),
+        Outcome::NoOp(_) => format!("{actor} said again what was known"),
+        Outcome::Accepted(_) => accepted(&event, &actor, entry),
+    }
+}
+
+fn ignored(event: &Event, actor: &str, reason: Reason, detail: Option<&str>) -> String {
+    let what = match &event.data {
+        EventData::Register(_) => "registration",
+        EventData::Deregister(_) => "deregistration",
+        EventData::Health(_) => "report of health",
+        EventData::Expire(_) => "proposal to expire it",
+        EventData::Intent(_) => "wish",
+        EventData::Lapse(_) => "proposal to end an intent",
+        EventData::Carry(_) => "entry carried over",
+        EventData::Epoch(_) => "beginning of a log",
+        EventData::Recovered(_) => "end of recovery",
+        EventData::Setting(_) => "setting",
+    };
+    let why = match reason {
+        Reason::Stale => "it was late, or of an earlier life".to_owned(),
+        Reason::Superseded => "something had happened in between".to_owned(),
+        Reason::Fenced => "an operator's eviction is in force".to_owned(),
+        Reason::FutureIncarnation => "its incarnation lies more than a day in the future".to_owned(),
+        Reason::UnknownInstance => "it was not registered".to_owned(),
+        other => detail.unwrap_or(other.as_str()).to_owned(),
+    };
+    format!("a {what} by {actor} was ignored: {why} ({})", reason.as_str())
+}
+
+fn accepted(event: &Event, actor: &str, entry: &Entry) -> String {
+    let change = entry.folded.change.as_ref();
+    match &event.data {
+        EventData::Register(registration) => {
+            let health = health(&registration.health);
+            match change.map(|change| change.change) {
+                Some(ChangeKind::Updated) => format!("{actor} registered it with other content, {health}"),
+                _ => format!("{actor} registered it, {health}"),
+            }
+        }
+        EventData::Health(report) => format!("{actor} reported it {}", health(&report.health)),
+        EventData::Deregister(data) => {
+            let reason = match data.reason {
+                DeregisterReason::Stopped => "it was stopped",
+                DeregisterReason::ChildExited => "its process exited",
+                DeregisterReason::CriticalTooLong => "it was critical for too long",
+                DeregisterReason::Operator => "an operator asked for it",
+            };
+            let detail = data
+                .detail
+                .as_ref()
+                .map(|detail| format!(" ({detail})"))
+                .unwrap_or_default();
+            format!("{actor} took it back: {reason}{detail}")
+        }
+        EventData::Expire(expiry) => format!("{actor} removed it: {}", expired(expiry.cause, &expiry.evidence)),
+        EventData::Intent(intent) => {
+            let until = intent.until.map(|until| format!(" until {until}")).unwrap_or_default();
+            let why = if intent.why.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", intent.why)
+            };
+            match intent.intent {
+                IntentKind::Maintenance => format!("{} put it into maintenance{until}{why}", intent.who),
+                IntentKind::Evict => format!("{} evicted it{until}{why}", intent.who),
+                IntentKind::Clear => format!("{} lifted what was wanted of it{why}", intent.who),
+            }
+        }
+        EventData::Lapse(_) => "the time set for maintenance or eviction was over".to_owned(),
+        EventData::Epoch(data) => match data.previous_epoch {
+            Some(previous) => format!(
+                "log {previous} was lost; {actor} began log {}, empty at first",
+                data.epoch
+            ),
+            None => format!("{actor} began log {}", data.epoch),
+        },
+        EventData::Carry(_) => format!("{actor} brought it over from the lost log"),
+        EventData::Recovered(_) => "the log had recovered: whoever was alive had been back".to_owned(),
+        EventData::Setting(setting) => format!("{actor} set {} to {}", setting.name, setting.value),
+    }
+}
+
+fn health(health: &Health) -> String {
+    let worst = health.checks.iter().filter(|check| check.status == health.status);
+    let checks = worst.map(|check| {
+        let name = check.name.as_deref().unwrap_or(&check.id);
+        check
+            .output
+            .as_ref()
+            .map_or_else(|| name.to_owned(), |output| format!("{name}: {output}"))
+    });
+    let checks = checks.collect::<Vec<_>>().join("; ");
+    let status = health.status.as_str();
+    if checks.is_empty() {
+        status.to_owned()
+    } else {
+        format!("{status} ({checks})")
+    }
+}
+
+/// Why an instance was held for gone, with the evidence.
+pub(crate) fn expired(cause: ExpiryCause, evidence: &Evidence) -> String {
+    let cause = match cause {
+        ExpiryCause::Silent => "its agent was silent",
+        ExpiryCause::Disconnected => "its agent's connection broke",
+        ExpiryCause::Disowned => "its agent no longer vouched for it",
+        ExpiryCause::Unreachable => "its agent's broker server was unreachable for too long",
+    };
+    format!("{cause}{}", proof(evidence))
+}
+
+/// The evidence in parentheses, or nothing.
+pub(crate) fn proof(evidence: &Evidence) -> String {
+    let mut proof = Vec::new();
+    if let Some(at) = evidence.last_heartbeat_at {
+        let by = evidence
+            .heard_by
+            .as_ref()
+            .map(|replica| format!(" by {replica}"))
+            .unwrap_or_default();
+        proof.push(format!("last heard at {at}{by}"));
+    }
+    proof.extend(
+        evidence
+            .charged_ms
+            .map(|charged_ms| format!("{} of silence that counted", period(charged_ms))),
+    );
+    proof.extend(
+        evidence
+            .broker_reason
+            .as_ref()
+            .map(|reason| format!("the broker said: {reason}")),
+    );
+    proof.extend(evidence.probe.map(|probe| {
+        match probe {
+            ProbeResult::NoResponders => "asked, and nobody listened",
+            ProbeResult::Timeout => "asked, and nobody answered",
+            ProbeResult::Unlisted => "asked, and it was not on the agent's list",
+        }
+        .to_owned()
+    }));
+    proof.extend(evidence.detail.clone());
+    if proof.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", proof.join("; "))
+    }
+}
