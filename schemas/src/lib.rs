@@ -5,6 +5,7 @@
 //! passes on what a newer agent says.
 
 pub mod agent;
+pub mod alarm;
 pub mod beacon;
 pub mod change;
 pub mod digest;
