@@ -1,9 +1,226 @@
 //! One registry replica, pure: what it knows, and what it does about what happens.
+//!
+//! Reading order: here what goes in is handed out; `locating` finds out which log is in force and where it begins;
+//! `folding` takes its events in; `publishing` sends changes, pulses and beacons; `proposing` puts events into the log.
 
 mod continuity;
+mod counters;
+mod epochs;
+mod folding;
+mod locating;
+mod minting;
 mod peers;
+mod proposals;
+mod proposing;
+mod publishing;
 mod pulses;
 mod ring;
+mod snapshot;
 mod timing;
 
+use muster_schemas::{EpochId, EventKind, ReplicaId, Subjects, Timestamp};
+
+pub use counters::Counters;
+pub use snapshot::Snapshot;
 pub use timing::Timing;
+
+use self::continuity::Continuity;
+use self::epochs::KnownEpochs;
+use self::minting::Minting;
+use self::peers::Peers;
+use self::proposals::Proposals;
+use self::proposing::Wishes;
+use self::pulses::Pulses;
+use self::ring::Ring;
+use super::catalog::Catalog;
+use super::io::{Effect, Effects, Input, Severity};
+
+/// How many set-aside catalogs are kept; beyond it the oldest is dropped, with what only it knew.
+const ASIDE_MAX: usize = 3;
+
+/// Who this replica is, and how it times what it does.
+#[derive(Debug, Clone)]
+pub struct ReplicaSettings {
+    /// The namespace's subjects.
+    pub subjects: Subjects,
+    /// The replica's id, unique among those of its namespace.
+    pub replica: ReplicaId,
+    /// When this process started, by its host's clock: older replicas publish before younger ones.
+    pub started_at: Timestamp,
+    /// Where the registry stands; written into epochs that it begins.
+    pub datacenter: Option<String>,
+    /// Version of this software, for `query.status`.
+    pub software_version: String,
+    /// All durations.
+    pub timing: Timing,
+}
+
+/// One registry replica.
+#[derive(Debug)]
+pub struct Replica {
+    settings: ReplicaSettings,
+    /// What every subject of an `epoch` event begins with.
+    epoch_prefix: String,
+    now_ms: u64,
+    minting: Minting,
+    phase: Phase,
+    continuity: Continuity,
+    known: KnownEpochs,
+    catalog: Catalog,
+    /// Catalogs of lost logs, the newest last.
+    aside: Vec<Catalog>,
+    peers: Peers,
+    /// This replica's rank as of the last tick or beacon.
+    rank: Option<u32>,
+    publish_connected: bool,
+    ring: Ring,
+    pulses: Pulses,
+    next_beacon_ms: u64,
+    next_mark_ms: u64,
+    mark_counter: u64,
+    divergence_reported_ms: Option<u64>,
+    proposals: Proposals,
+    wishes: Wishes,
+    serving: bool,
+    suspected: bool,
+    snapshot_changed: bool,
+    counters: Counters,
+}
+
+/// How far this replica has come with the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Where to begin is not known yet.
+    Locating,
+    /// Reading, but no epoch is in force in what is read.
+    Awaiting(Awaiting),
+    /// Folding towards the last sequence seen at the start.
+    Warming { target: u64 },
+    /// At the log's end, or close behind it.
+    Live,
+}
+
+/// Waiting for an epoch, somebody's or the own one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Awaiting {
+    /// The log that is in force in the stream, and not good enough: it was lost once.
+    after: Option<EpochId>,
+    since_ms: u64,
+    target: u64,
+}
+
+impl Replica {
+    /// A replica that knows nothing yet.
+    #[must_use]
+    pub fn new(settings: ReplicaSettings, now_ms: u64) -> Self {
+        let peers = Peers::new(settings.replica.clone(), settings.started_at);
+        let epochs = settings.subjects.events_of_kind(EventKind::Epoch);
+        Self {
+            epoch_prefix: epochs.trim_end_matches('>').to_owned(),
+            settings,
+            now_ms,
+            minting: Minting::default(),
+            phase: Phase::Locating,
+            continuity: Continuity::default(),
+            known: KnownEpochs::default(),
+            catalog: Catalog::default(),
+            aside: Vec::new(),
+            peers,
+            rank: None,
+            publish_connected: false,
+            ring: Ring::default(),
+            pulses: Pulses::new(now_ms, 0),
+            next_beacon_ms: now_ms,
+            next_mark_ms: now_ms,
+            mark_counter: 0,
+            divergence_reported_ms: None,
+            proposals: Proposals::default(),
+            wishes: Wishes::default(),
+            serving: false,
+            suspected: false,
+            snapshot_changed: true,
+            counters: Counters::new(),
+        }
+    }
+
+    /// Takes in one input and pushes what is to be done about it. `now_ms` is a monotonic clock; a step back is ignored.
+    pub fn step(&mut self, now_ms: u64, input: Input<'_>, effects: &mut Effects) {
+        let now_ms = now_ms.max(self.now_ms);
+        let gap_ms = now_ms - self.now_ms;
+        self.now_ms = now_ms;
+        if gap_ms > self.settings.timing.hedge_ms {
+            self.was_frozen();
+        }
+        match input {
+            Input::Tick { wall, random } => {
+                self.minting.refresh(wall, random);
+                self.tick(effects);
+            }
+            Input::LogConnected(connected) => self.continuity.set_connected(now_ms, connected),
+            Input::PublishConnected(connected) => {
+                self.publish_connected = connected;
+                self.peers.set_listening(now_ms, connected);
+                self.rank = None;
+            }
+            Input::LogInspected { check, found } => self.inspected(check, &found, effects),
+            Input::Record { reader, record } => self.record(reader, &record, effects),
+            Input::ReaderStopped { reader, reason } => {
+                if self.continuity.reader_stopped(now_ms, reader) {
+                    self.report(Severity::Info, format!("the log reader stopped: {reason}"), effects);
+                }
+            }
+            Input::Heartbeat { .. } | Input::HeartbeatsLost => {}
+            Input::ChangeHeard(payload) => self.change_heard(payload),
+            Input::PulseHeard(payload) => self.pulse_heard(payload),
+            Input::BeaconHeard(payload) => self.beacon_heard(payload, effects),
+            Input::Probed { .. } | Input::Announced { .. } => {}
+            Input::Proposed { batch, acknowledged } => self.proposed(batch, acknowledged),
+        }
+    }
+
+    /// This process did not run for a while. What others did meanwhile waits in its queues: until that has been taken in,
+    /// it neither ranks itself nor believes that others are silent.
+    fn was_frozen(&mut self) {
+        self.peers.set_listening(self.now_ms, self.publish_connected);
+        self.rank = None;
+    }
+
+    fn tick(&mut self, effects: &mut Effects) {
+        self.continuity.tick(self.now_ms, &self.settings.timing, effects);
+        self.report_suspicion(effects);
+        self.rank_anew();
+        self.send_mark(effects);
+        self.send_beacon(effects);
+        self.serve_or_not(effects);
+        self.send_due_changes(effects);
+        self.send_due_pulses(effects);
+        self.propose(effects);
+    }
+
+    fn report_suspicion(&mut self, effects: &mut Effects) {
+        let suspicion = self.continuity.suspicion();
+        if suspicion.is_some() == self.suspected {
+            return;
+        }
+        self.suspected = suspicion.is_some();
+        self.counters.suspicions += u64::from(self.suspected);
+        let (severity, text) = match suspicion {
+            Some(reason) => (
+                Severity::Warning,
+                format!("the log may be broken, checking again: {reason}"),
+            ),
+            None => (Severity::Info, "the log is what it was".to_owned()),
+        };
+        self.report(severity, text, effects);
+    }
+
+    fn report(&self, severity: Severity, text: String, effects: &mut Effects) {
+        effects.push(Effect::Report(severity, text));
+    }
+
+    /// What it has counted since the start.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}

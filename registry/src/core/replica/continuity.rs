@@ -95,11 +95,13 @@ impl Continuity {
         self.stop_reading(now_ms);
     }
 
-    /// The reader ended, or is not wanted any more.
-    pub(super) fn reader_stopped(&mut self, now_ms: u64, reader: u64) {
-        if reader == self.reader {
+    /// The reader ended; true if it is the one that was wanted.
+    pub(super) fn reader_stopped(&mut self, now_ms: u64, reader: u64) -> bool {
+        let wanted = self.reading && reader == self.reader;
+        if wanted {
             self.stop_reading(now_ms);
         }
+        wanted
     }
 
     fn stop_reading(&mut self, now_ms: u64) {
@@ -216,6 +218,11 @@ impl Continuity {
             return Verdict::Locate;
         };
         if position + 1 < facts.first_sequence {
+            if self.reading {
+                // Asked again with the epochs, which only a full inspection returns.
+                self.stop_reading(now_ms);
+                return Verdict::Nothing;
+            }
             return Verdict::Trimmed;
         }
         self.pending_ends.push_back((asked.ms, facts.last_sequence));

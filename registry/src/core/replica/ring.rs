@@ -73,23 +73,26 @@ impl Ring {
         }
     }
 
-    /// Another replica published this change; `folded` is how far this one has come.
-    pub(super) fn saw(&mut self, now_ms: u64, revision: Revision, folded: Option<Revision>) {
+    /// Another replica published this change; `folded` is how far this one has come. True if that spares it from
+    /// publishing a change that it holds.
+    pub(super) fn saw(&mut self, now_ms: u64, revision: Revision, folded: Option<Revision>) -> bool {
         self.progress_ms = now_ms;
         if folded.is_none_or(|folded| revision > folded) {
             self.ahead.insert(revision);
             if self.ahead.len() > AHEAD_MAX {
                 self.ahead.pop_first();
             }
-            return;
+            return false;
         }
         let found = self
             .held
             .binary_search_by_key(&revision, |held| held.publication.revision);
-        if let Some(held) = found.ok().and_then(|index| self.held.get_mut(index)) {
-            held.seen = true;
-        }
+        let spared = match found.ok().and_then(|index| self.held.get_mut(index)) {
+            Some(held) => !std::mem::replace(&mut held.seen, true),
+            None => false,
+        };
         self.drop_seen();
+        spared
     }
 
     /// Takes out the next change that this replica has to publish now, being `rank`th (none: not ranked, so last).

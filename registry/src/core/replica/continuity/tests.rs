@@ -249,16 +249,22 @@ fn an_event_in_order_ends_the_suspicion_of_a_hole() {
 #[test]
 fn a_trimmed_log_is_not_a_broken_one() {
     let (mut continuity, _, _) = at_ten();
-    let trimmed = LogFacts {
-        first_sequence: 15,
-        ..facts(20)
-    };
-    assert_eq!(inspect(&mut continuity, 1_000, trimmed), Verdict::Trimmed);
     let just_read = LogFacts {
         first_sequence: 11,
         ..facts(10)
     };
-    assert_eq!(inspect(&mut continuity, 2_000, just_read), Verdict::Nothing);
+    assert_eq!(inspect(&mut continuity, 1_000, just_read), Verdict::Nothing);
+    let trimmed = || LogFacts {
+        first_sequence: 15,
+        ..facts(20)
+    };
+    assert_eq!(
+        inspect(&mut continuity, 2_000, trimmed()),
+        Verdict::Nothing,
+        "asked again in full"
+    );
+    assert_eq!(inspect(&mut continuity, 2_000, trimmed()), Verdict::Trimmed);
+    assert_eq!(continuity.suspicion(), None);
 }
 
 #[test]

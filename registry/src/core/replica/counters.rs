@@ -1,0 +1,61 @@
+//! What a replica counts, as plain numbers; the shell exports them.
+
+use std::collections::BTreeMap;
+
+use crate::core::catalog::Outcome;
+
+/// Counts since the start. All only grow.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Events folded, by outcome; events before any epoch count as `no_epoch`.
+    pub outcomes: BTreeMap<&'static str, u64>,
+    /// Changes that this replica published.
+    pub changes_published: u64,
+    /// Those of them that it published because the publisher before it did not.
+    pub changes_hedged: u64,
+    /// Changes folded that some other replica was seen to publish first.
+    pub changes_seen: u64,
+    /// Changes that were neither published nor seen to be.
+    pub changes_given_up: u64,
+    /// Pulses published.
+    pub pulses_published: u64,
+    /// Notices sent to agents.
+    pub notices_sent: u64,
+    /// Beacons of other replicas heard.
+    pub beacons_heard: u64,
+    /// Heartbeats of agents taken in.
+    pub heartbeats: u64,
+    /// Heartbeats that were unreadable, or not above the last counter.
+    pub heartbeats_refused: u64,
+    /// Own marks processed.
+    pub marks: u64,
+    /// Own marks that charged leases.
+    pub marks_charged: u64,
+    /// Lease clock in all, in milliseconds.
+    pub charged_ms: u64,
+    /// Probes sent to agents.
+    pub probes: u64,
+    /// Agents asked to announce.
+    pub announces: u64,
+    /// Events proposed, by kind.
+    pub proposed: BTreeMap<&'static str, u64>,
+    /// Batches of proposals that were not acknowledged in full.
+    pub batches_failed: u64,
+    /// Times that a check of the log failed.
+    pub suspicions: u64,
+    /// Times that a log was believed to be broken.
+    pub logs_broken: u64,
+    /// Messages of other replicas that were unreadable or of no use.
+    pub messages_refused: u64,
+    /// Alarms raised.
+    pub alarms: u64,
+}
+
+impl Counters {
+    pub(super) fn new() -> Self {
+        Self {
+            outcomes: Outcome::all_words().map(|word| (word, 0)).collect(),
+            ..Self::default()
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! What this replica wants to see in the log: epochs, lapses, carried entries, the end of a recovery, expiries.
+//!
+//! Nothing is kept as a decision: at every tick with no batch under way the wishes are looked at anew. The oldest replica
+//! that is not behind proposes at once, each one after it a second later. What is proposed twice does no harm.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use muster_schemas::entry::Entry;
+use muster_schemas::event::{CarriedOver, EpochBegan, Lapse, Recovered};
+use muster_schemas::pulse::CatalogState;
+use muster_schemas::{Event, EventData, EventKind, FOLD_VERSION, Source, Timestamp};
+
+use super::proposals::BATCH_MAX;
+use super::{Awaiting, Phase, Replica};
+use crate::core::catalog::{Folded, News, Outcome};
+use crate::core::io::{Effects, Severity};
+
+/// What is remembered between proposals.
+#[derive(Debug, Default)]
+pub(super) struct Wishes {
+    /// When an epoch was last proposed.
+    epoch_proposed_ms: Option<u64>,
+    /// Since when the epoch in force is known not to be the last word.
+    outdated_since_ms: Option<u64>,
+    /// Lease clock since the log in force began.
+    charged_ms: u64,
+    recovered_proposed_ms: Option<u64>,
+    /// Lapses proposed lately: sequence of the intent, and when. Bounded by the batch and the time kept.
+    lapses_proposed: BTreeMap<u64, u64>,
+    /// Entries of set-aside catalogs that may have to be carried over; bounded by what those hold.
+    carry: VecDeque<Entry>,
+    /// The entries of the batch under way.
+    carrying: Vec<Entry>,
+    /// When an epoch, or the last entry carried over by anybody, was folded.
+    carry_progress_ms: u64,
+    /// Stream time minus the own clock, at most: the best that an event folded at the log's end has shown.
+    stream_offset_ms: Option<i64>,
+}
+
+impl Wishes {
+    /// Takes note of a folded event.
+    pub(super) fn folded(&mut self, now_ms: u64, folded: &Folded) {
+        if let News::EpochBegan(_) = folded.news {
+            *self = Self {
+                carry: std::mem::take(&mut self.carry),
+                carry_progress_ms: now_ms,
+                stream_offset_ms: self.stream_offset_ms,
+                ..Self::default()
+            };
+        }
+        if folded.outcome == Outcome::Accepted(EventKind::Carry) {
+            self.carry_progress_ms = now_ms;
+        }
+    }
+
+    /// An event folded at the log's end shows what the broker's clock says.
+    pub(super) fn saw_stream_time(&mut self, now_ms: u64, at: Timestamp) {
+        let offset_ms = at.as_ms().saturating_sub_unsigned(now_ms);
+        self.stream_offset_ms = Some(self.stream_offset_ms.map_or(offset_ms, |known| known.max(offset_ms)));
+    }
+
+    /// Leases were charged by this much.
+    pub(super) fn charged(&mut self, charged_ms: u64) {
+        self.charged_ms = self.charged_ms.saturating_add(charged_ms);
+    }
+}
+
+impl Replica {
+    pub(super) fn propose(&mut self, effects: &mut Effects) {
+        let timing = &self.settings.timing;
+        let may = self.proposals.is_free(self.now_ms, timing)
+            && self.continuity.is_connected()
+            && self.continuity.suspicion().is_none()
+            && self.continuity.end_confirmed_ms().is_some();
+        if !may {
+            return;
+        }
+        let data = match self.phase {
+            Phase::Locating | Phase::Warming { .. } => Vec::new(),
+            Phase::Awaiting(awaiting) => self.first_epoch(awaiting).into_iter().collect(),
+            Phase::Live => self.wishes_when_live(effects),
+        };
+        if data.is_empty() {
+            return;
+        }
+        let events: Vec<_> = data.into_iter().take(BATCH_MAX).map(|data| self.event(data)).collect();
+        for event in &events {
+            *self.counters.proposed.entry(event.data.kind().token()).or_default() += 1;
+        }
+        let refused = self
+            .proposals
+            .send(self.now_ms, &events, &self.settings.subjects, effects);
+        for text in refused {
+            self.report(Severity::Warning, text, effects);
+        }
+    }
+
+    fn event(&mut self, data: EventData) -> Event {
+        Event {
+            id: self.minting.event_id(),
+            source: Source::Registry(self.settings.replica.clone()),
+            time: Some(self.minting.wall()),
+            data,
+        }
+    }
+
+    pub(super) fn proposed(&mut self, batch: u64, acknowledged: bool) {
+        if !self.proposals.answered(batch) {
+            return;
+        }
+        let carrying = std::mem::take(&mut self.wishes.carrying);
+        if !acknowledged {
+            self.counters.batches_failed += 1;
+            // Any part of it may be in the log; what is not will be missing there when its turn comes again.
+            self.wishes.carry.extend(carrying);
+        }
+    }
+
+    /// How long this replica leaves each proposal to those before it; none while it may not propose at all.
+    pub(super) fn proposing_delay_ms(&self) -> Option<u64> {
+        let timing = &self.settings.timing;
+        let rank = self.peers.proposing_rank(self.now_ms, timing)?;
+        Some(timing.propose_rank_ms.saturating_mul(rank.into()))
+    }
+
+    fn may_propose_again(&self, proposed_ms: Option<u64>, after_ms: u64) -> bool {
+        proposed_ms.is_none_or(|ms| self.now_ms.saturating_sub(ms) >= after_ms)
+    }
+
+    /// The epoch event for a stream in which none is in force. A log that follows a lost one begins at once; one that would
+    /// be the first only after whoever knows better could have been heard.
+    fn first_epoch(&mut self, awaiting: Awaiting) -> Option<EventData> {
+        let timing = &self.settings.timing;
+        let at_end = self
+            .continuity
+            .position()
+            .is_some_and(|position| position >= awaiting.target);
+        let follows_lost = self.known.lost.is_some() || awaiting.after.is_some();
+        let listen_ms = if follows_lost { 0 } else { timing.listen_ms };
+        let rank = self.peers.rank(self.now_ms, timing)?;
+        let patience_ms = listen_ms + timing.hedge_ms.saturating_mul(rank.into());
+        let waited = self.now_ms.saturating_sub(awaiting.since_ms) >= patience_ms;
+        let again = self.may_propose_again(self.wishes.epoch_proposed_ms, timing.epoch_retry_ms);
+        if !at_end || !waited || !again || self.somebody_knows_better() {
+            return None;
+        }
+        let previous = awaiting.after.or(self.known.predecessor());
+        Some(self.epoch_after(previous))
+    }
+
+    fn epoch_after(&mut self, previous: Option<muster_schemas::EpochId>) -> EventData {
+        self.wishes.epoch_proposed_ms = Some(self.now_ms);
+        let largest = self.known.largest(previous);
+        EventData::Epoch(EpochBegan {
+            epoch: self.minting.epoch(largest),
+            previous_epoch: previous,
+            namespace: self.settings.subjects.namespace().clone(),
+            datacenter: self.settings.datacenter.clone(),
+            fold_version: FOLD_VERSION,
+        })
+    }
+
+    fn wishes_when_live(&mut self, _effects: &mut Effects) -> Vec<EventData> {
+        let Some(delay_ms) = self.proposing_delay_ms().filter(|_| self.catalog.is_supported()) else {
+            return Vec::new();
+        };
+        if let Some(epoch) = self.successor(delay_ms) {
+            return vec![epoch];
+        }
+        let mut wishes = self.lapses(delay_ms);
+        wishes.extend(self.recovery(delay_ms));
+        self.add_carried(delay_ms, &mut wishes);
+        wishes
+    }
+
+    /// Another epoch, if somebody knows a larger one than is in force, or if the one in force was begun by someone who did
+    /// not know of the log that this replica lost.
+    fn successor(&mut self, delay_ms: u64) -> Option<EventData> {
+        let in_force = self.catalog.epoch()?;
+        let overlooked = self.catalog.previous_epoch().is_none() && !self.aside.is_empty();
+        let confirmed_ms = self.continuity.end_confirmed_ms();
+        if !overlooked && !self.known.is_outdated(in_force, confirmed_ms) {
+            self.wishes.outdated_since_ms = None;
+            return None;
+        }
+        let since_ms = *self.wishes.outdated_since_ms.get_or_insert(self.now_ms);
+        let waited = self.now_ms.saturating_sub(since_ms) >= delay_ms;
+        let again = self.may_propose_again(self.wishes.epoch_proposed_ms, self.settings.timing.epoch_retry_ms);
+        (waited && again).then(|| self.epoch_after(Some(in_force)))
+    }
+
+    /// Stream time, as well as it is known here.
+    fn stream_time(&self) -> Timestamp {
+        match self.wishes.stream_offset_ms {
+            Some(offset_ms) => Timestamp::from_ms(offset_ms.saturating_add_unsigned(self.now_ms)),
+            None => self.minting.wall(),
+        }
+    }
+
+    fn lapses(&mut self, delay_ms: u64) -> Vec<EventData> {
+        let (now_ms, again_ms) = (self.now_ms, self.settings.timing.repropose_ms);
+        self.wishes
+            .lapses_proposed
+            .retain(|_, proposed_ms| now_ms.saturating_sub(*proposed_ms) < again_ms);
+        let Some(epoch) = self.catalog.epoch() else {
+            return Vec::new();
+        };
+        let due_by = self.stream_time().as_ms().saturating_sub_unsigned(delay_ms);
+        let ended = self.catalog.intents_ended_by(Timestamp::from_ms(due_by));
+        let proposed = &mut self.wishes.lapses_proposed;
+        ended
+            .take(BATCH_MAX)
+            .filter(|intent| proposed.insert(intent.sequence, now_ms).is_none())
+            .map(|intent| {
+                EventData::Lapse(Lapse {
+                    service: intent.service.clone(),
+                    instance: intent.instance.clone(),
+                    epoch,
+                    ends_sequence: intent.sequence,
+                })
+            })
+            .collect()
+    }
+
+    /// The end of a recovery: whoever is alive has had the time to say so.
+    fn recovery(&mut self, delay_ms: u64) -> Option<EventData> {
+        let timing = &self.settings.timing;
+        let epoch = self.catalog.epoch()?;
+        if self.catalog.state() != CatalogState::Recovering {
+            return None;
+        }
+        let charged = self.wishes.charged_ms >= timing.recover_ms + self.announcing_ms() + delay_ms;
+        let carried = self.wishes.carry.is_empty()
+            && self.wishes.carrying.is_empty()
+            && self.now_ms.saturating_sub(self.wishes.carry_progress_ms) >= timing.repropose_ms;
+        let again = self.may_propose_again(self.wishes.recovered_proposed_ms, timing.repropose_ms);
+        if !charged || !carried || !again {
+            return None;
+        }
+        self.wishes.recovered_proposed_ms = Some(self.now_ms);
+        Some(EventData::Recovered(Recovered { epoch }))
+    }
+
+    /// Fills the batch with entries of lost logs that the one in force lacks.
+    fn add_carried(&mut self, delay_ms: u64, wishes: &mut Vec<EventData>) {
+        let Some(epoch) = self.catalog.epoch().filter(|_| self.catalog.accepts_carry()) else {
+            // Too late, or into a log that follows no other. What was set aside since stays for the next.
+            self.wishes.carry.clear();
+            return;
+        };
+        let idle_ms = self.now_ms.saturating_sub(self.wishes.carry_progress_ms);
+        if idle_ms < delay_ms {
+            return;
+        }
+        for lost in std::mem::take(&mut self.aside) {
+            self.wishes.carry.extend(lost.entries().map(|kept| kept.entry));
+        }
+        while wishes.len() < BATCH_MAX {
+            let Some(entry) = self.wishes.carry.pop_front() else {
+                return;
+            };
+            if self.catalog.lacks(&entry) {
+                self.wishes.carrying.push(entry.clone());
+                wishes.push(EventData::Carry(CarriedOver { epoch, entry }));
+            }
+        }
+    }
+
+    /// How long the announcements of all agents take at their pace.
+    fn announcing_ms(&self) -> u64 {
+        0
+    }
+}

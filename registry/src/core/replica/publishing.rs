@@ -1,0 +1,234 @@
+//! What goes out to consumers and other replicas, and what is heard of theirs.
+
+use bytes::Bytes;
+use muster_schemas::alarm::Alarm;
+use muster_schemas::beacon::Beacon;
+use muster_schemas::heartbeat::Mark;
+use muster_schemas::pulse::Pulse;
+use muster_schemas::{EpochId, Revision, WIRE_VERSION};
+use serde::{Deserialize, Serialize};
+
+use super::peers::Heard;
+use super::pulses::Moment;
+use super::{Phase, Replica};
+use crate::core::catalog::FOLD_VERSIONS;
+use crate::core::io::{Effect, Effects, Outgoing, OutgoingKind, Severity};
+
+/// The same divergence is not reported more often than this.
+const DIVERGENCE_AGAIN_MS: u64 = 10_000;
+
+/// The parts of a change by which it is recognised.
+#[derive(Deserialize)]
+struct ChangeHead {
+    epoch: EpochId,
+    revision: u64,
+}
+
+impl Replica {
+    /// Sends a message of plain data, unless nothing can be sent.
+    pub(super) fn send(&self, kind: OutgoingKind, subject: String, message: &impl Serialize, effects: &mut Effects) {
+        // Serialising plain data with string keys into memory cannot fail.
+        let payload = Bytes::from(serde_json::to_vec(message).unwrap_or_default());
+        self.send_bytes(kind, subject, payload, effects);
+    }
+
+    fn send_bytes(&self, kind: OutgoingKind, subject: String, payload: Bytes, effects: &mut Effects) {
+        if self.publish_connected {
+            effects.push(Effect::Publish(Outgoing { kind, subject, payload }));
+        }
+    }
+
+    pub(super) fn alarm(&mut self, kind: &str, message: String, effects: &mut Effects) {
+        self.counters.alarms += 1;
+        let alarm = Alarm {
+            v: WIRE_VERSION,
+            kind: kind.to_owned(),
+            replica: self.settings.replica.clone(),
+            at: self.minting.wall(),
+            message: message.clone(),
+        };
+        let subject = self.settings.subjects.alarm(kind);
+        self.send(OutgoingKind::Alarm, subject, &alarm, effects);
+        self.report(Severity::Error, message, effects);
+    }
+
+    pub(super) fn rank_anew(&mut self) {
+        let timing = &self.settings.timing;
+        let own = (self.catalog.epoch(), self.catalog.revision());
+        self.peers.tick(self.now_ms, timing, own);
+        self.rank = self.peers.rank(self.now_ms, timing);
+    }
+
+    pub(super) fn send_mark(&mut self, effects: &mut Effects) {
+        if self.now_ms < self.next_mark_ms {
+            return;
+        }
+        self.next_mark_ms = self.now_ms + self.settings.timing.mark_ms;
+        self.mark_counter += 1;
+        let mark = Mark {
+            v: WIRE_VERSION,
+            replica: self.settings.replica.clone(),
+            counter: self.mark_counter,
+            sent_ms: self.now_ms,
+        };
+        let subject = self.settings.subjects.mark(&self.settings.replica);
+        self.send(OutgoingKind::Mark, subject, &mark, effects);
+    }
+
+    pub(super) fn send_beacon(&mut self, effects: &mut Effects) {
+        if self.now_ms < self.next_beacon_ms {
+            return;
+        }
+        self.next_beacon_ms = self.now_ms + self.settings.timing.beacon_ms;
+        let beacon = Beacon {
+            v: WIRE_VERSION,
+            epoch: self.named_epoch(),
+            replica: self.settings.replica.clone(),
+            started_at: self.settings.started_at,
+            state: self.state(),
+            revision: self.catalog.revision(),
+            digest: self.catalog.digest(),
+            fold_versions: FOLD_VERSIONS.to_vec(),
+            servers: Vec::new(),
+        };
+        let subject = self.settings.subjects.beacon(&self.settings.replica);
+        self.send(OutgoingKind::Beacon, subject, &beacon, effects);
+    }
+
+    /// Publishes the changes whose turn it is.
+    pub(super) fn send_due_changes(&mut self, effects: &mut Effects) {
+        if self.phase != Phase::Live || !self.publish_connected {
+            self.ring.give_up_old(self.now_ms);
+        } else {
+            while let Some(publication) = self.ring.next_due(self.now_ms, self.rank, &self.settings.timing) {
+                self.counters.changes_published += 1;
+                self.counters.changes_hedged += u64::from(self.rank != Some(0));
+                self.send_bytes(OutgoingKind::Change, publication.subject, publication.payload, effects);
+            }
+        }
+        self.counters.changes_given_up = self.ring.given_up();
+    }
+
+    /// Publishes the pulses whose turn it is; none while the log is suspected to be broken.
+    pub(super) fn send_due_pulses(&mut self, effects: &mut Effects) {
+        let timing = &self.settings.timing;
+        self.pulses.tick(self.now_ms, self.catalog.revision(), timing);
+        let Some(moment) = self.moment().filter(|_| self.publish_connected) else {
+            return;
+        };
+        for index in self.pulses.due(self.now_ms, self.rank, timing) {
+            for payload in self.pulses.send(self.now_ms, index, moment, timing) {
+                self.counters.pulses_published += 1;
+                let subject = self.settings.subjects.pulse(index);
+                effects.push(Effect::Publish(Outgoing {
+                    kind: OutgoingKind::Pulse,
+                    subject,
+                    payload,
+                }));
+            }
+        }
+    }
+
+    /// What this replica can vouch for to consumers at this moment.
+    fn moment(&self) -> Option<Moment> {
+        let confirmed_ms = self.continuity.end_confirmed_ms()?;
+        if self.phase != Phase::Live || self.continuity.suspicion().is_some() || !self.catalog.is_supported() {
+            return None;
+        }
+        let unseen = self.ring.first_unseen().map(|revision| revision.sequence() - 1);
+        Some(Moment {
+            epoch: self.catalog.epoch()?,
+            to: unseen.unwrap_or(self.catalog.revision()),
+            head_age_ms: self.now_ms.saturating_sub(confirmed_ms),
+            state: self.catalog.state(),
+        })
+    }
+
+    pub(super) fn change_heard(&mut self, payload: &[u8]) {
+        let Ok(change) = serde_json::from_slice::<ChangeHead>(payload) else {
+            self.counters.messages_refused += 1;
+            return;
+        };
+        let folded = self.catalog.position();
+        // Another log's change is no progress in this one; a later log's will be folded in time.
+        if Some(change.epoch) >= self.catalog.epoch() {
+            let known = folded.filter(|_| self.phase == Phase::Live);
+            let revision = Revision(change.epoch, change.revision);
+            self.counters.changes_seen += u64::from(self.ring.saw(self.now_ms, revision, known));
+        }
+    }
+
+    pub(super) fn pulse_heard(&mut self, payload: &[u8]) {
+        let Ok(pulse) = serde_json::from_slice::<Pulse>(payload) else {
+            self.counters.messages_refused += 1;
+            return;
+        };
+        if Some(pulse.epoch) == self.catalog.epoch() {
+            self.pulses.heard(self.now_ms, &pulse, &self.settings.timing);
+        }
+    }
+
+    pub(super) fn beacon_heard(&mut self, payload: &[u8], effects: &mut Effects) {
+        let Ok(beacon) = serde_json::from_slice::<Beacon>(payload) else {
+            self.counters.messages_refused += 1;
+            return;
+        };
+        let heard = self.peers.heard(self.now_ms, beacon.clone());
+        match heard {
+            Heard::Own => {}
+            Heard::Peer => {
+                self.counters.beacons_heard += 1;
+                self.learn_position(beacon.epoch, beacon.revision);
+                self.compare_digest(&beacon, effects);
+                self.rank = self.peers.rank(self.now_ms, &self.settings.timing);
+            }
+            Heard::TooMany => self.counters.messages_refused += 1,
+            Heard::Impostor => self.complain(
+                "duplicate_replica",
+                format!(
+                    "another process, started at {}, calls itself replica {} too: give each its own id",
+                    beacon.started_at, beacon.replica
+                ),
+                effects,
+            ),
+        }
+    }
+
+    /// Somebody has seen this position of this log: it must be in the stream.
+    pub(super) fn learn_position(&mut self, epoch: Option<EpochId>, sequence: u64) {
+        let Some(epoch) = epoch else { return };
+        if Some(epoch) == self.catalog.epoch() {
+            self.continuity.claim(sequence);
+        } else {
+            self.known.named(self.now_ms, epoch);
+        }
+    }
+
+    /// Two catalogs of one log at one revision are the same, bit for bit, or there is a bug.
+    fn compare_digest(&mut self, beacon: &Beacon, effects: &mut Effects) {
+        let comparable = self.phase == Phase::Live
+            && beacon.epoch == self.catalog.epoch()
+            && beacon.revision == self.catalog.revision()
+            && beacon.fold_versions.contains(&self.catalog.fold_version());
+        if comparable && beacon.digest != self.catalog.digest() {
+            let text = format!(
+                "replicas {} and {} differ at revision {}: digests {} and {}",
+                self.settings.replica,
+                beacon.replica,
+                beacon.revision,
+                self.catalog.digest(),
+                beacon.digest
+            );
+            self.complain("divergence", text, effects);
+        }
+    }
+
+    /// Raises an alarm that would repeat with every beacon, now and then.
+    fn complain(&mut self, kind: &str, text: String, effects: &mut Effects) {
+        let again_ms = self.divergence_reported_ms.map_or(0, |ms| ms + DIVERGENCE_AGAIN_MS);
+        if self.now_ms >= again_ms {
+            self.divergence_reported_ms = Some(self.now_ms);
+            self.alarm(kind, text, effects);
+        }
+    }
+}
