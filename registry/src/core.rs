@@ -2,4 +2,5 @@
 
 pub mod catalog;
 pub mod io;
+pub mod leases;
 pub mod replica;

@@ -1,0 +1,143 @@
+//! Leases: who was heard when, and for how long silence has meant something. Each replica has its own; nothing of it enters
+//! the catalog. Leases outlive a change of epoch.
+//!
+//! Time is an argument (`now_ms`, monotonic). What is charged against a lease is not time but the *lease clock*, which runs
+//! only while the replica's own marks come through beside the heartbeats. A lease remembers what the clock showed when it
+//! was renewed last, so a heartbeat costs one look-up and one write, and a break in the marks costs one write for all.
+//!
+//! Bounds: one lease per leased instance of the catalog; one entry per agent with leases or heard within
+//! [`AGENT_KEPT_MS`], at most [`STRANGERS_MAX`] of them without leases; heap entries as many as agents, and one more for each
+//! lease that fell due sooner than its agent's others. A heartbeat allocates nothing once its agent is known.
+
+mod agent;
+mod clock;
+mod due;
+mod expiry_rate;
+mod hear;
+mod holdings;
+mod servers;
+
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BinaryHeap, HashMap};
+use std::hash::BuildHasherDefault;
+
+use muster_schemas::{AgentId, InstanceId, ReplicaId, ServiceName, Subjects};
+
+use agent::{Agent, Lease};
+use clock::LeaseClock;
+use expiry_rate::ExpiryRate;
+use servers::Servers;
+
+pub use agent::AgentView;
+pub use clock::{MARK_GAP_MS_MAX, MARK_LATE_MS_MAX};
+pub use due::{Due, DueInstance, HANDED_OUT_MS, RETRY_MS};
+pub use hear::{Beat, Heard, Unheard, Verdict};
+
+/// An agent without leases is forgotten this long after it was heard last, in milliseconds.
+pub const AGENT_KEPT_MS: u64 = 60_000;
+
+/// Agents without leases, in number; heartbeats of further ones are not taken in until there is room.
+pub const STRANGERS_MAX: usize = 100_000;
+
+/// The hasher is fixed, so that a replayed history takes the same course; nothing depends on the order of a map.
+type Map<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
+
+/// Who was heard when.
+#[derive(Debug)]
+pub struct Leases {
+    subjects: Subjects,
+    own_token: Box<str>,
+    clock: LeaseClock,
+    /// Agents by number; numbers of forgotten ones are used again.
+    agents: Vec<Option<Agent>>,
+    free: Vec<u32>,
+    by_token: Map<Box<str>, u32>,
+    strangers: usize,
+    swept: usize,
+    leases: Vec<Option<Lease>>,
+    free_leases: Vec<u32>,
+    by_name: Map<(ServiceName, InstanceId), u32>,
+    /// When to look at an agent next: (lease clock, agent). An entry that is not its agent's `look_at` is out of date.
+    schedule: BinaryHeap<Reverse<(u64, u32)>>,
+    rate: ExpiryRate,
+    suspects: u64,
+    servers: Servers,
+}
+
+impl Leases {
+    /// No leases, nobody heard.
+    #[must_use]
+    pub fn new(subjects: Subjects, replica: &ReplicaId) -> Self {
+        Self {
+            subjects,
+            own_token: replica.token().into(),
+            clock: LeaseClock::default(),
+            agents: Vec::new(),
+            free: Vec::new(),
+            by_token: Map::default(),
+            strangers: 0,
+            swept: 0,
+            leases: Vec::new(),
+            free_leases: Vec::new(),
+            by_name: Map::default(),
+            schedule: BinaryHeap::new(),
+            rate: ExpiryRate::default(),
+            suspects: 0,
+            servers: Servers::default(),
+        }
+    }
+
+    /// Heartbeats may have been lost, or the listening began anew: every present silence counts from zero again.
+    pub fn gap(&mut self) {
+        self.clock.restart();
+    }
+
+    /// The lease clock, in milliseconds: all that was ever charged.
+    #[must_use]
+    pub fn charged_total_ms(&self) -> u64 {
+        self.clock.now()
+    }
+
+    /// How long nothing could be charged, in milliseconds: since the last charge, or since `since_ms` if there was none.
+    #[must_use]
+    pub fn uncharged_ms(&self, now_ms: u64, since_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.clock.charged_last_ms().unwrap_or(since_ms))
+    }
+
+    /// How many leases there are: the fleet that the rate of expiries is a share of.
+    #[must_use]
+    pub fn leases_count(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// Leases that were handed out as due and have neither been renewed nor ended since. A fifth of the fleet is an alarm.
+    #[must_use]
+    pub fn suspects(&self) -> u64 {
+        self.suspects
+    }
+
+    /// How many agents were heard in the last `within_ms` milliseconds. Looks at every agent: for status, not for ticks.
+    #[must_use]
+    pub fn agents_heard(&self, now_ms: u64, within_ms: u64) -> usize {
+        let heard = |agent: &&Agent| agent.heard_ms.is_some_and(|at| now_ms.saturating_sub(at) <= within_ms);
+        self.agents.iter().flatten().filter(heard).count()
+    }
+
+    /// Names of the broker servers over which any agent was heard in the last `within_ms` milliseconds, in order.
+    #[must_use]
+    pub fn servers_heard(&self, now_ms: u64, within_ms: u64) -> Vec<String> {
+        self.servers.heard(now_ms, within_ms)
+    }
+
+    /// What is known of an agent.
+    #[must_use]
+    pub fn agent(&self, agent: &AgentId) -> Option<AgentView<'_>> {
+        let index = *self.by_token.get(agent.token().as_str())?;
+        let agent = self.agents.get(index as usize)?.as_ref()?;
+        Some(AgentView { leases: self, agent })
+    }
+}

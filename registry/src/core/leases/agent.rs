@@ -1,0 +1,168 @@
+//! What is remembered of one agent, and of one lease.
+
+use std::sync::Arc;
+
+use muster_schemas::{AgentId, Digest, Instance, SessionId, Timestamp};
+
+use super::Leases;
+
+/// An agent that holds leases or was heard.
+#[derive(Debug)]
+pub(super) struct Agent {
+    pub(super) id: AgentId,
+    pub(super) token: Box<str>,
+    /// Its lives of which anything is known: the one heard last, and those that leases are left of. Nearly always one.
+    pub(super) sessions: Vec<Session>,
+    /// The life heard last.
+    pub(super) heard_session: Option<SessionId>,
+    pub(super) counter: u64,
+    pub(super) heard_ms: Option<u64>,
+    /// What its last heartbeat claimed, and since when that has differed from what is held.
+    pub(super) claimed: Digest,
+    pub(super) differs_since_ms: Option<u64>,
+    /// Sequence of the last accepted event of its own.
+    pub(super) last_event: u64,
+    /// The server that it named last.
+    pub(super) server: Option<u32>,
+    /// Its leases, by number.
+    pub(super) leases: Vec<u32>,
+    /// When to look at it next, on the lease clock.
+    pub(super) look_at: Option<u64>,
+    /// How many of its leases were handed out as due since it was heard last.
+    pub(super) suspects: u64,
+}
+
+/// One life of an agent.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) id: SessionId,
+    /// Sum over what is registered in it, and how much that is.
+    pub(super) digest: Digest,
+    pub(super) leases: u32,
+    pub(super) heard: Option<LastBeat>,
+}
+
+/// When a life was heard last.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LastBeat {
+    /// What the lease clock showed.
+    pub(super) clock: u64,
+    /// What the host's clock showed, for people.
+    pub(super) at: Timestamp,
+}
+
+/// One instance's lease.
+#[derive(Debug)]
+pub(super) struct Lease {
+    pub(super) instance: Arc<Instance>,
+    /// Its share of its session's digest.
+    pub(super) digest: Digest,
+    /// What the lease clock showed when it began, or when a probe's answer listed it; 0 if heartbeats alone renew it.
+    pub(super) since: u64,
+    /// What the lease clock showed when it was handed out as due; of no meaning once it has been renewed after that.
+    pub(super) handed_out_at: u64,
+    /// While that counts: not to be handed out again before the lease clock shows this.
+    pub(super) not_before: u64,
+    pub(super) agent: u32,
+    /// Its place among its agent's leases.
+    pub(super) place: u32,
+}
+
+impl Agent {
+    pub(super) fn new(id: AgentId, token: Box<str>) -> Self {
+        Self {
+            id,
+            token,
+            sessions: Vec::new(),
+            heard_session: None,
+            counter: 0,
+            heard_ms: None,
+            claimed: Digest::ZERO,
+            differs_since_ms: None,
+            last_event: 0,
+            server: None,
+            leases: Vec::new(),
+            look_at: None,
+            suspects: 0,
+        }
+    }
+
+    pub(super) fn session(&self, id: SessionId) -> Option<&Session> {
+        self.sessions.iter().find(|session| session.id == id)
+    }
+
+    /// The entry of a life, made if need be.
+    pub(super) fn session_mut(&mut self, id: SessionId) -> &mut Session {
+        let place = self.sessions.iter().position(|session| session.id == id);
+        let place = place.unwrap_or_else(|| {
+            self.sessions.push(Session {
+                id,
+                digest: Digest::ZERO,
+                leases: 0,
+                heard: None,
+            });
+            self.sessions.len() - 1
+        });
+        &mut self.sessions[place]
+    }
+
+    /// Drops lives of which nothing is left.
+    pub(super) fn forget_sessions(&mut self) {
+        let heard = self.heard_session;
+        self.sessions
+            .retain(|session| session.leases > 0 || Some(session.id) == heard);
+    }
+
+    /// Whether a lease was handed out as due and has not been renewed since.
+    pub(super) fn is_suspect(&self, lease: &Lease) -> bool {
+        lease.handed_out_at > self.renewed_at(lease)
+    }
+
+    /// When a lease was renewed last, on the lease clock: by a heartbeat of its own session, or by beginning.
+    pub(super) fn renewed_at(&self, lease: &Lease) -> u64 {
+        let heard = self
+            .session(lease.instance.vouching().session)
+            .and_then(|session| session.heard);
+        lease.since.max(heard.map_or(0, |beat| beat.clock))
+    }
+}
+
+/// What is known of an agent, to read.
+#[derive(Debug, Clone, Copy)]
+pub struct AgentView<'a> {
+    pub(super) leases: &'a Leases,
+    pub(super) agent: &'a Agent,
+}
+
+impl<'a> AgentView<'a> {
+    /// The agent.
+    #[must_use]
+    pub fn id(&self) -> &'a AgentId {
+        &self.agent.id
+    }
+
+    /// Its life that was heard last.
+    #[must_use]
+    pub fn session(&self) -> Option<SessionId> {
+        self.agent.heard_session
+    }
+
+    /// When it was heard last, on the monotonic clock.
+    #[must_use]
+    pub fn heard_ms(&self) -> Option<u64> {
+        self.agent.heard_ms
+    }
+
+    /// The broker server that it named last.
+    #[must_use]
+    pub fn server(&self) -> Option<&'a str> {
+        self.leases.servers.name(self.agent.server?)
+    }
+
+    /// The leased instances that are held for it, of all its lives.
+    pub fn instances(&self) -> impl Iterator<Item = &'a Arc<Instance>> {
+        let leases = self.leases;
+        let places = self.agent.leases.iter();
+        places.filter_map(|index| Some(&leases.leases.get(*index as usize)?.as_ref()?.instance))
+    }
+}

@@ -1,0 +1,208 @@
+//! Leases whose time is used up, agent by agent, at a bounded rate; and what a probe's answer does to them.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use muster_schemas::agent::{ProbeReply, instance_key};
+use muster_schemas::entry::Evidence;
+use muster_schemas::{AgentId, Instance};
+
+use super::Leases;
+use super::agent::{Agent, Lease};
+use crate::core::catalog::Catalog;
+
+/// A lease that was handed out comes back after so much lease clock, in milliseconds, if nothing has become of it.
+pub const HANDED_OUT_MS: u64 = 5_000;
+
+/// After a decision that came to nothing it comes back after so much, in milliseconds.
+pub const RETRY_MS: u64 = 1_000;
+
+/// However often a silence's charge begins again, it ends after so many TTLs in all.
+const TTLS_IN_ALL_MAX: u64 = 3;
+
+/// Agents looked at in one call: after a long break many turn out not to be due after all.
+const LOOKED_AT_MAX: usize = 1_000;
+
+/// An agent that may be gone, with those of its instances whose time is used up. Probe it before anything is believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Due {
+    /// The agent.
+    pub agent: AgentId,
+    /// The instances.
+    pub instances: Vec<DueInstance>,
+}
+
+/// One instance whose lease is used up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueInstance {
+    /// The instance.
+    pub instance: Arc<Instance>,
+    /// Sequence of the last event about it when it fell due: what an `expire` names.
+    pub observed_sequence: u64,
+    /// When it was heard last, what was charged since, and over which server; the replica adds itself and the probe.
+    pub evidence: Evidence,
+}
+
+/// When a lease is used up, on the lease clock: a TTL after its renewal or the clock's last restart, but no later than
+/// three TTLs after its renewal.
+pub(super) fn due_at(agent: &Agent, lease: &Lease, restarted_at: u64) -> u64 {
+    let ttl_ms = lease.instance.registration.ttl_ms;
+    let renewed_at = agent.renewed_at(lease);
+    let in_one_go = renewed_at.max(restarted_at) + ttl_ms;
+    let in_all = renewed_at + TTLS_IN_ALL_MAX * ttl_ms;
+    let due = in_one_go.min(in_all);
+    if agent.is_suspect(lease) {
+        due.max(lease.not_before)
+    } else {
+        due
+    }
+}
+
+impl Leases {
+    /// The next agent with leases that are used up, within the rate of expiries. It is not handed out again for
+    /// [`HANDED_OUT_MS`] of lease clock; [`Self::retry`] shortens that; a heartbeat, a probe's answer ([`Self::vouched`]) or
+    /// the removal of the instance ends it. `None`: nothing due, or the rate is used up for now.
+    pub fn next_due(&mut self, now_ms: u64, catalog: &Catalog) -> Option<Due> {
+        let available = self.rate.available(now_ms, self.leases_count());
+        let clock = self.clock.now();
+        for _ in 0..LOOKED_AT_MAX {
+            let Reverse((look_at, index)) = *self.schedule.peek()?;
+            if look_at > clock || available == 0 {
+                return None;
+            }
+            self.schedule.pop();
+            let agent = self.agents.get(index as usize).and_then(Option::as_ref);
+            if agent.is_none_or(|agent| agent.look_at != Some(look_at)) {
+                // An entry out of date: another, sooner one has taken its place.
+                continue;
+            }
+            let taken = self.take_due(index, clock, available);
+            if let Some(due) = self.hand_out(index, &taken, catalog) {
+                self.rate.spend(due.instances.len());
+                return Some(due);
+            }
+        }
+        None
+    }
+
+    /// Marks what is due of one agent as handed out, and settles when to look at it next.
+    fn take_due(&mut self, index: u32, clock: u64, available: usize) -> Vec<u32> {
+        let mut taken = Vec::new();
+        let mut look_at: Option<u64> = None;
+        let Some(agent) = self.agents.get_mut(index as usize).and_then(Option::as_mut) else {
+            return taken;
+        };
+        for place in 0..agent.leases.len() {
+            let lease_index = agent.leases[place];
+            let Some(lease) = self.leases.get_mut(lease_index as usize).and_then(Option::as_mut) else {
+                continue;
+            };
+            let mut due = due_at(agent, lease, self.clock.restarted_at());
+            if due <= clock && taken.len() < available {
+                if !agent.is_suspect(lease) {
+                    agent.suspects += 1;
+                    self.suspects += 1;
+                }
+                lease.handed_out_at = clock;
+                lease.not_before = clock + HANDED_OUT_MS;
+                taken.push(lease_index);
+                // Renewed right now, it would be due a TTL from now.
+                due = clock + HANDED_OUT_MS.min(lease.instance.registration.ttl_ms);
+            }
+            look_at = Some(look_at.map_or(due, |sooner| sooner.min(due)));
+        }
+        agent.look_at = look_at;
+        self.schedule.extend(look_at.map(|look_at| Reverse((look_at, index))));
+        taken
+    }
+
+    fn hand_out(&self, index: u32, taken: &[u32], catalog: &Catalog) -> Option<Due> {
+        let agent = self.agents.get(index as usize)?.as_ref()?;
+        let instances: Vec<DueInstance> = taken
+            .iter()
+            .filter_map(|lease| {
+                let lease = self.leases.get(*lease as usize)?.as_ref()?;
+                let name = lease.instance.vouching();
+                Some(DueInstance {
+                    instance: Arc::clone(&lease.instance),
+                    observed_sequence: catalog.last_sequence(&name.service, &name.instance)?,
+                    evidence: self.evidence(agent, lease),
+                })
+            })
+            .collect();
+        let agent = agent.id.clone();
+        (!instances.is_empty()).then_some(Due { agent, instances })
+    }
+
+    fn evidence(&self, agent: &Agent, lease: &Lease) -> Evidence {
+        let heard = agent
+            .session(lease.instance.vouching().session)
+            .and_then(|session| session.heard);
+        Evidence {
+            last_heartbeat_at: heard.map(|beat| beat.at),
+            charged_ms: Some(self.clock.now().saturating_sub(agent.renewed_at(lease))),
+            server: agent
+                .server
+                .and_then(|server| self.servers.name(server))
+                .map(str::to_owned),
+            ..Evidence::default()
+        }
+    }
+
+    /// An agent answered a probe: what it lists lives. Returns what is held for it and not listed: after an announcement,
+    /// that is disowned.
+    pub fn vouched(&mut self, agent: &AgentId, reply: &ProbeReply) -> Vec<Arc<Instance>> {
+        let clock = self.clock.now();
+        let mut unlisted = Vec::new();
+        let Some(index) = self.by_token.get(agent.token().as_str()).copied() else {
+            return unlisted;
+        };
+        let Some(agent) = self.agents.get_mut(index as usize).and_then(Option::as_mut) else {
+            return unlisted;
+        };
+        for lease_index in agent.leases.clone() {
+            let Some(lease) = self.leases.get_mut(lease_index as usize).and_then(Option::as_mut) else {
+                continue;
+            };
+            let name = lease.instance.vouching();
+            if !reply
+                .incarnations
+                .contains_key(&instance_key(&name.service, &name.instance))
+            {
+                unlisted.push(Arc::clone(&lease.instance));
+                continue;
+            }
+            if agent.is_suspect(lease) && agent.suspects > 0 {
+                agent.suspects -= 1;
+                self.suspects -= 1;
+            }
+            lease.since = clock;
+        }
+        unlisted
+    }
+
+    /// A decision about an agent came to nothing (a probe that could not be sent, a proposal that failed): it is made anew
+    /// [`RETRY_MS`] of lease clock from now.
+    pub fn retry(&mut self, agent: &AgentId) {
+        let again_at = self.clock.now() + RETRY_MS;
+        let Some(index) = self.by_token.get(agent.token().as_str()).copied() else {
+            return;
+        };
+        let Some(agent) = self.agents.get_mut(index as usize).and_then(Option::as_mut) else {
+            return;
+        };
+        let mut handed_out = false;
+        for lease_index in &agent.leases {
+            if let Some(lease) = self.leases.get_mut(*lease_index as usize).and_then(Option::as_mut)
+                && agent.renewed_at(lease) < lease.handed_out_at
+            {
+                lease.not_before = lease.not_before.min(again_at);
+                handed_out = true;
+            }
+        }
+        if handed_out && agent.look_at.is_none_or(|look_at| again_at < look_at) {
+            agent.look_at = Some(again_at);
+            self.schedule.push(Reverse((again_at, index)));
+        }
+    }
+}
