@@ -11,6 +11,9 @@ use muster_schemas::limits::CHECK_OUTPUT_BYTES_MAX;
 
 use super::core::supervision::CheckResult;
 
+/// Where this host alone connects to.
+pub const LOOPBACK: &str = "127.0.0.1";
+
 /// What to look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probe {

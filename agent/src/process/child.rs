@@ -46,9 +46,13 @@ pub struct StartError {
     pub problem: String,
 }
 
-/// What becomes of a child.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What becomes of a child, in this order.
+#[derive(Debug, Clone)]
 pub enum ChildEvent {
+    /// It runs.
+    Started(Group),
+    /// There is none; nothing follows.
+    NotStarted(StartError),
     /// It ended, and whether others of its group live on.
     Exited(ChildEnd, bool),
     /// Nobody of its group is left; follows at once if there were no others.
@@ -135,40 +139,39 @@ fn log_refused(result: nix::Result<()>, signal: Signal) {
     }
 }
 
-/// Starts a child. What becomes of it is told to `tell`, from a thread of its own.
-///
-/// # Errors
-/// There is no such program (127), it cannot be run (126), or the system refuses (125). Nothing runs then.
-pub fn start(launch: &Launch, tell: impl Fn(ChildEvent) + Send + 'static) -> Result<Group, StartError> {
-    let (report, reported) = std::sync::mpsc::sync_channel(1);
-    let launch = launch.clone();
+/// Starts a child, in a thread of its own that tells what becomes of it. The child goes on before `tell` returns, but is
+/// not reaped before.
+pub fn start(launch: Launch, tell: impl Fn(ChildEvent) + Send + Sync + 'static) {
     // One thread per child: the system kills the child when the thread that started it ends, and this one stays.
-    let live = move || {
-        let mut child = match known(|| spawn(&launch)) {
-            Ok(child) => child,
-            Err(error) => return drop(report.send(Err(error))),
-        };
-        let pid = child.id();
-        let group = Group {
-            leader: Pid::from_raw(pid.cast_signed()),
-            alive: Arc::new(Mutex::new(Alive::Leader)),
-        };
-        let _ = report.send(Ok(group.clone()));
-        let (end, leftovers) = reap(&mut child, &group);
-        waited_for().remove(&pid);
-        tell(ChildEvent::Exited(end, leftovers));
-        while !settle(&group) {
-            std::thread::sleep(LOOK_AGAIN);
-        }
-        tell(ChildEvent::GroupGone);
-    };
-    let failed = |reason: String| StartError {
-        code: CODE_AGENT_FAILED,
-        problem: format!("cannot start the service: {reason}"),
-    };
+    let tell = Arc::new(tell);
+    let told = Arc::clone(&tell);
     let thread = std::thread::Builder::new().name("child".to_owned());
-    thread.spawn(live).map_err(|error| failed(error.to_string()))?;
-    reported.recv().map_err(|error| failed(error.to_string()))?
+    if let Err(error) = thread.spawn(move || live(&launch, told.as_ref())) {
+        tell(ChildEvent::NotStarted(StartError {
+            code: CODE_AGENT_FAILED,
+            problem: format!("cannot start the service: {error}"),
+        }));
+    }
+}
+
+fn live(launch: &Launch, tell: &impl Fn(ChildEvent)) {
+    let mut child = match known(|| spawn(launch)) {
+        Ok(child) => child,
+        Err(error) => return tell(ChildEvent::NotStarted(error)),
+    };
+    let pid = child.id();
+    let group = Group {
+        leader: Pid::from_raw(pid.cast_signed()),
+        alive: Arc::new(Mutex::new(Alive::Leader)),
+    };
+    tell(ChildEvent::Started(group.clone()));
+    let (end, leftovers) = reap(&mut child, &group);
+    waited_for().remove(&pid);
+    tell(ChildEvent::Exited(end, leftovers));
+    while !settle(&group) {
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    tell(ChildEvent::GroupGone);
 }
 
 fn spawn(launch: &Launch) -> Result<Child, StartError> {

@@ -15,27 +15,55 @@ fn shell(script: &str) -> Launch {
     }
 }
 
-fn run(launch: &Launch) -> (Group, Receiver<ChildEvent>) {
+struct Running {
+    group: Group,
+    events: Receiver<ChildEvent>,
+}
+
+fn run(launch: Launch) -> Running {
+    let events = told(launch);
+    match next(&events) {
+        ChildEvent::Started(group) => Running { group, events },
+        other => panic!("not started: {other:?}"),
+    }
+}
+
+fn told(launch: Launch) -> Receiver<ChildEvent> {
     let (sender, receiver) = channel();
-    let group = start(launch, move |event| sender.send(event).unwrap_or_default()).unwrap();
-    (group, receiver)
+    start(launch, move |event| sender.send(event).unwrap_or_default());
+    receiver
 }
 
 fn next(events: &Receiver<ChildEvent>) -> ChildEvent {
     events.recv_timeout(DEADLINE).expect("nothing was told of the child")
 }
 
+impl Running {
+    fn exit(&self) -> (ChildEnd, bool) {
+        match next(&self.events) {
+            ChildEvent::Exited(end, leftovers) => (end, leftovers),
+            other => panic!("not ended: {other:?}"),
+        }
+    }
+
+    fn is_gone(&self) {
+        let event = next(&self.events);
+        assert!(matches!(event, ChildEvent::GroupGone), "{event:?}");
+        assert_eq!(killpg(self.group.leader, None), Err(Errno::ESRCH));
+    }
+}
+
 #[test]
 fn a_child_that_exits_at_once_is_told_with_its_code() {
-    let (_group, events) = run(&shell("exit 7"));
-    assert_eq!(next(&events), ChildEvent::Exited(ChildEnd::Code(7), false));
-    assert_eq!(next(&events), ChildEvent::GroupGone);
+    let child = run(shell("exit 7"));
+    assert_eq!(child.exit(), (ChildEnd::Code(7), false));
+    child.is_gone();
 }
 
 #[test]
 fn a_child_ended_by_a_signal_is_told_with_its_number() {
-    let (_group, events) = run(&shell("kill -USR1 $$"));
-    assert_eq!(next(&events), ChildEvent::Exited(ChildEnd::Signal(10), false));
+    let child = run(shell("kill -USR1 $$"));
+    assert_eq!(child.exit(), (ChildEnd::Signal(10), false));
     assert_eq!(ChildEnd::Signal(10).exit_code(), 138);
 }
 
@@ -47,14 +75,13 @@ fn a_child_leads_its_own_group_and_the_group_is_signalled_as_one() {
         "(trap '' TERM; : > {0}.1; while :; do sleep 1; done) & : > {0}; wait",
         ready.display()
     );
-    let (group, events) = run(&shell(&script));
+    let child = run(shell(&script));
     let first = format!("{}.1", ready.display());
     wait_until("the grandchild ignores SIGTERM", || std::fs::exists(&first).unwrap());
-    group.signal_all(Signal::SIGTERM);
-    assert_eq!(next(&events), ChildEvent::Exited(ChildEnd::Signal(15), true));
-    group.signal_all(Signal::SIGKILL);
-    assert_eq!(next(&events), ChildEvent::GroupGone);
-    assert_eq!(killpg(group.leader, None), Err(Errno::ESRCH));
+    child.group.signal_all(Signal::SIGTERM);
+    assert_eq!(child.exit(), (ChildEnd::Signal(15), true));
+    child.group.signal_all(Signal::SIGKILL);
+    child.is_gone();
 }
 
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -70,17 +97,20 @@ fn a_signal_for_the_leader_spares_the_rest() {
     let directory = tempfile::tempdir().unwrap();
     let ready = directory.path().join("ready");
     let script = format!("sleep 60 & trap 'kill $!; exit 4' HUP; : > {}; wait", ready.display());
-    let (group, events) = run(&shell(&script));
+    let child = run(shell(&script));
     wait_until("the trap is set", || ready.exists());
-    group.signal_leader(Signal::SIGHUP);
-    assert!(matches!(next(&events), ChildEvent::Exited(ChildEnd::Code(4), _)));
-    group.signal_all(Signal::SIGKILL);
-    assert_eq!(next(&events), ChildEvent::GroupGone);
+    child.group.signal_leader(Signal::SIGHUP);
+    assert_eq!(child.exit().0, ChildEnd::Code(4));
+    child.group.signal_all(Signal::SIGKILL);
+    child.is_gone();
 }
 
 #[test]
 fn a_missing_program_is_127_one_that_cannot_be_run_126_and_a_missing_directory_125() {
-    let start_error = |launch: Launch| start(&launch, |_| {}).unwrap_err();
+    let start_error = |launch: Launch| match next(&told(launch)) {
+        ChildEvent::NotStarted(error) => error,
+        other => panic!("started: {other:?}"),
+    };
     let directory = tempfile::tempdir().unwrap();
     let plain = directory.path().join("plain");
     std::fs::write(&plain, "text").unwrap();
@@ -109,7 +139,7 @@ fn a_child_runs_in_the_directory_that_was_named() {
         directory: Some(directory.path().to_owned()),
         ..shell(": > here")
     };
-    let (_group, events) = run(&launch);
-    assert_eq!(next(&events), ChildEvent::Exited(ChildEnd::Code(0), false));
+    let child = run(launch);
+    assert_eq!(child.exit(), (ChildEnd::Code(0), false));
     assert!(directory.path().join("here").exists());
 }

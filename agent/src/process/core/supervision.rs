@@ -238,6 +238,7 @@ impl Supervision {
                     effects.push(Effect::Tell(after));
                 }
             }
+            Phase::Withdrawn => {}
             // A check that was on its way when the service stopped being watched.
             _ => self.checks.stop(),
         }
