@@ -1,3 +1,24 @@
 //! The registry: folds the log of registrations into a catalog, answers queries from it, publishes its changes.
+//!
+//! [`core`] decides everything and does nothing; the rest of this crate does what it asks for, on a NATS broker. One task
+//! owns the core (`shell`); one answers queries from the snapshots that the core shows (`queries`).
 
 pub mod core;
+
+mod broker_api;
+mod clock;
+mod error;
+mod inspection;
+mod link_watch;
+mod log_reader;
+mod proposals;
+mod queries;
+mod run;
+mod settings;
+mod shell;
+mod stream;
+
+pub use error::RegistryError;
+pub use run::run;
+pub use settings::RegistrySettings;
+pub use stream::Difference;

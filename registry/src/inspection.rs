@@ -1,0 +1,181 @@
+//! Asks the stream for its facts, so that the core can tell whether the log is still the one that it folded.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use async_nats::Client;
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::stream::RawMessage;
+use bytes::Bytes;
+use muster_schemas::event::EventKind;
+use muster_schemas::{Subjects, Timestamp};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::broker_api::{AskError, NO_MESSAGE_FOUND, STREAM_NOT_FOUND, ask_jetstream};
+use crate::core::io::{EPOCHS_MAX, Inspection, LogFacts, Record};
+use crate::stream;
+
+/// What is wanted of an inspection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    /// Also all `epoch` events.
+    pub(crate) epochs: bool,
+    /// Also the event of this sequence.
+    pub(crate) own: Option<u64>,
+}
+
+/// What an inspection found; owns what [`Inspection`] borrows.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Unreachable(String),
+    Missing,
+    Present(Box<Facts>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Facts {
+    created_at: Timestamp,
+    first_sequence: u64,
+    last_sequence: u64,
+    replicas: usize,
+    epochs: VecDeque<StoredEvent>,
+    own: Option<StoredEvent>,
+}
+
+#[derive(Debug)]
+struct StoredEvent {
+    sequence: u64,
+    at: Timestamp,
+    subject: String,
+    payload: Bytes,
+}
+
+impl Found {
+    /// As the core takes it.
+    pub(crate) fn as_inspection(&self) -> Inspection<'_> {
+        match self {
+            Self::Unreachable(reason) => Inspection::Unreachable(reason),
+            Self::Missing => Inspection::Missing,
+            Self::Present(facts) => Inspection::Present(LogFacts {
+                created_at: facts.created_at,
+                first_sequence: facts.first_sequence,
+                last_sequence: facts.last_sequence,
+                replicas: facts.replicas,
+                epochs: facts.epochs.iter().map(StoredEvent::as_record).collect(),
+                own: facts.own.as_ref().map(StoredEvent::as_record),
+            }),
+        }
+    }
+}
+
+impl StoredEvent {
+    fn as_record(&self) -> Record<'_> {
+        Record {
+            sequence: self.sequence,
+            at: self.at,
+            subject: &self.subject,
+            payload: &self.payload,
+        }
+    }
+}
+
+/// Inspects the log; the answer comes within `timeout`.
+pub(crate) async fn inspect(client: &Client, subjects: &Subjects, wanted: Wanted, timeout: Duration) -> Found {
+    let facts = tokio::time::timeout(timeout, facts(client, subjects, wanted, timeout)).await;
+    match facts {
+        Ok(Ok(Some(facts))) => Found::Present(Box::new(facts)),
+        Ok(
+            Ok(None)
+            | Err(AskError::Refused {
+                code: STREAM_NOT_FOUND, ..
+            }),
+        ) => Found::Missing,
+        Ok(Err(error)) => Found::Unreachable(error.to_string()),
+        Err(_) => Found::Unreachable(format!("no answer within {} ms", timeout.as_millis())),
+    }
+}
+
+/// The numbers are read last, so that whatever else is found lies below the last sequence.
+async fn facts(
+    client: &Client,
+    subjects: &Subjects,
+    wanted: Wanted,
+    timeout: Duration,
+) -> Result<Option<Facts>, AskError> {
+    let epochs = if wanted.epochs {
+        epochs(client, subjects, timeout).await?
+    } else {
+        VecDeque::new()
+    };
+    let own = match wanted.own {
+        Some(sequence) => event(client, subjects, json!({ "seq": sequence }), timeout).await?,
+        None => None,
+    };
+    let Some(info) = stream::info(client, subjects, timeout).await? else {
+        return Ok(None);
+    };
+    Ok(Some(Facts {
+        created_at: timestamp(info.created.unix_timestamp_nanos()),
+        first_sequence: info.state.first_sequence,
+        last_sequence: info.state.last_sequence,
+        replicas: info.config.num_replicas,
+        epochs,
+        own,
+    }))
+}
+
+/// The newest `epoch` events, oldest first. There are few: one per lost log.
+async fn epochs(client: &Client, subjects: &Subjects, timeout: Duration) -> Result<VecDeque<StoredEvent>, AskError> {
+    let filter = subjects.events_of_kind(EventKind::Epoch);
+    let mut epochs = VecDeque::new();
+    let mut from = 1;
+    while let Some(epoch) = event(
+        client,
+        subjects,
+        json!({ "seq": from, "next_by_subj": filter }),
+        timeout,
+    )
+    .await?
+    {
+        from = epoch.sequence + 1;
+        if epochs.len() == EPOCHS_MAX {
+            epochs.pop_front();
+        }
+        epochs.push_back(epoch);
+    }
+    Ok(epochs)
+}
+
+#[derive(Deserialize)]
+struct Stored {
+    message: RawMessage,
+}
+
+/// One event, from the stream's leader: a direct get may be answered by a copy that lags.
+async fn event(
+    client: &Client,
+    subjects: &Subjects,
+    wanted: Value,
+    timeout: Duration,
+) -> Result<Option<StoredEvent>, AskError> {
+    let verb = format!("STREAM.MSG.GET.{}", subjects.stream_name());
+    let stored: Stored = match ask_jetstream(client, &verb, &wanted, timeout).await {
+        Err(AskError::Refused {
+            code: NO_MESSAGE_FOUND, ..
+        }) => return Ok(None),
+        other => other?,
+    };
+    let message = StreamMessage::try_from(stored.message).map_err(|error| AskError::Failed(error.to_string()))?;
+    Ok(Some(StoredEvent {
+        sequence: message.sequence,
+        at: timestamp(message.time.unix_timestamp_nanos()),
+        subject: message.subject.to_string(),
+        payload: message.payload,
+    }))
+}
+
+/// The stream keeps nanoseconds, the core milliseconds; cut as the log reader cuts them.
+fn timestamp(nanoseconds: i128) -> Timestamp {
+    Timestamp::from_ms(i64::try_from(nanoseconds.div_euclid(1_000_000)).unwrap_or(i64::MAX))
+}

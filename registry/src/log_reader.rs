@@ -1,0 +1,253 @@
+//! Reads the log in order from a sequence on, in batches, over an ephemeral push consumer of its own.
+//!
+//! It never mends itself: whatever goes wrong ends it, and the core looks whether the log is still the same before it asks
+//! for another. So a stream that was replaced underneath cannot be mistaken for a quiet one.
+
+use std::time::Duration;
+
+use async_nats::{Client, Message, StatusCode, Subscriber};
+use bytes::Bytes;
+use futures::StreamExt;
+use muster_schemas::{Subjects, Timestamp};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use crate::broker_api::{ask_jetstream, subject};
+
+/// Events handed over at once.
+const BATCH_MAX: usize = 512;
+/// An idle consumer says so this often.
+const IDLE_HEARTBEAT: Duration = Duration::from_millis(500);
+/// A consumer that is silent for longer is gone.
+const SILENCE_MAX: Duration = Duration::from_secs(3);
+/// The broker forgets a consumer that nobody listens to after this time.
+const INACTIVE: Duration = Duration::from_secs(30);
+const CREATE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a reader delivers.
+#[derive(Debug)]
+pub(crate) enum Delivery {
+    /// Events, in order.
+    Events { reader: u64, events: Vec<LogEvent> },
+    /// The reader ended.
+    Stopped { reader: u64, reason: String },
+}
+
+/// One event; the message is held only until the core has copied what it keeps.
+#[derive(Debug)]
+pub(crate) struct LogEvent {
+    pub(crate) sequence: u64,
+    pub(crate) at: Timestamp,
+    pub(crate) message: Message,
+}
+
+/// A running reader; dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct LogReader {
+    task: AbortHandle,
+    client: Client,
+    delete: String,
+}
+
+impl Drop for LogReader {
+    fn drop(&mut self) {
+        self.task.abort();
+        // The broker would forget the consumer by itself; this spares it the wait. Lost if there is no connection.
+        let (client, delete) = (self.client.clone(), std::mem::take(&mut self.delete));
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { client.publish(delete, Bytes::new()).await });
+        }
+    }
+}
+
+impl LogReader {
+    /// Begins to read. Everything goes to `out`, the end of the reader too; a full `out` holds the reader back, and that
+    /// in turn the broker.
+    pub(crate) fn start(
+        client: &Client,
+        subjects: &Subjects,
+        reader: u64,
+        from_sequence: u64,
+        out: mpsc::Sender<Delivery>,
+    ) -> Self {
+        let (stream, name) = (subjects.stream_name(), format!("muster-{:016x}", rand::random::<u64>()));
+        let delete = subject(&format!("CONSUMER.DELETE.{stream}.{name}"));
+        let reading = read(client.clone(), stream, name, from_sequence, reader, out.clone());
+        let task = tokio::spawn(async move {
+            let reason = reading.await;
+            // Nobody left to tell: the shell ends.
+            let _ = out.send(Delivery::Stopped { reader, reason }).await;
+        });
+        Self {
+            task: task.abort_handle(),
+            client: client.clone(),
+            delete,
+        }
+    }
+}
+
+/// Reads until something is wrong, and says what.
+async fn read(
+    client: Client,
+    stream: String,
+    name: String,
+    from_sequence: u64,
+    reader: u64,
+    out: mpsc::Sender<Delivery>,
+) -> String {
+    let messages = match consume(&client, &stream, &name, from_sequence).await {
+        Ok(messages) => messages,
+        Err(reason) => return reason,
+    };
+    let mut messages = messages.ready_chunks(BATCH_MAX);
+    let mut delivered = 0;
+    loop {
+        let chunk = match tokio::time::timeout(SILENCE_MAX, messages.next()).await {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => return "the connection was closed".into(),
+            Err(_) => return format!("the broker was silent for {} s", SILENCE_MAX.as_secs()),
+        };
+        let mut events = Vec::with_capacity(chunk.len());
+        let mut trouble = None;
+        for message in chunk {
+            match take(&client, message, &mut delivered).await {
+                Ok(Some(event)) => events.push(event),
+                Ok(None) => {}
+                Err(reason) => {
+                    trouble = Some(reason);
+                    break;
+                }
+            }
+        }
+        if !events.is_empty() && out.send(Delivery::Events { reader, events }).await.is_err() {
+            return "nobody reads any more".into();
+        }
+        if let Some(reason) = trouble {
+            return reason;
+        }
+    }
+}
+
+/// Subscribes, then creates the consumer that delivers there.
+async fn consume(client: &Client, stream: &str, name: &str, from_sequence: u64) -> Result<Subscriber, String> {
+    let inbox = client.new_inbox();
+    let messages = client
+        .subscribe(inbox.clone())
+        .await
+        .map_err(|error| error.to_string())?;
+    let configuration = json!({
+        "name": name,
+        "deliver_subject": inbox,
+        "deliver_policy": "by_start_sequence",
+        "opt_start_seq": from_sequence.max(1),
+        "ack_policy": "none",
+        "replay_policy": "instant",
+        "max_deliver": 1,
+        "flow_control": true,
+        "idle_heartbeat": nanoseconds(IDLE_HEARTBEAT),
+        "inactive_threshold": nanoseconds(INACTIVE),
+        "num_replicas": 1,
+        "mem_storage": true,
+    });
+    let body = json!({ "stream_name": stream, "config": configuration, "action": "create" });
+    let verb = format!("CONSUMER.CREATE.{stream}.{name}");
+    ask_jetstream::<Value>(client, &verb, &body, CREATE_TIMEOUT)
+        .await
+        .map_err(|error| format!("no consumer: {error}"))?;
+    Ok(messages)
+}
+
+fn nanoseconds(period: Duration) -> u64 {
+    u64::try_from(period.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// One message of the consumer: an event, or a word of the broker about the consumer itself.
+async fn take(client: &Client, message: Message, delivered: &mut u64) -> Result<Option<LogEvent>, String> {
+    match message.status {
+        None => {}
+        Some(StatusCode::IDLE_HEARTBEAT) => return idle(client, &message, *delivered).await.map(|()| None),
+        Some(status) => {
+            let description = message.description.as_deref().unwrap_or_default();
+            return Err(format!("the broker ended the consumer: {status} {description}"));
+        }
+    }
+    let place = message.reply.as_deref().and_then(Place::parse);
+    let place = place.ok_or("the broker sent a message without its place in the stream")?;
+    if place.delivered != *delivered + 1 {
+        return Err(format!(
+            "{} events were lost on the way",
+            place.delivered.saturating_sub(*delivered + 1)
+        ));
+    }
+    *delivered = place.delivered;
+    Ok(Some(LogEvent {
+        sequence: place.sequence,
+        at: Timestamp::from_ms(place.nanoseconds.div_euclid(1_000_000)),
+        message,
+    }))
+}
+
+/// "Still there", with the number of messages sent so far; or a request to say that all before it were read.
+async fn idle(client: &Client, message: &Message, delivered: u64) -> Result<(), String> {
+    let header = |name: &str| message.headers.as_ref().and_then(|headers| headers.get(name));
+    if let Some(reply) = &message.reply {
+        let _ = client.publish(reply.clone(), Bytes::new()).await;
+    } else if let Some(stalled) = header("Nats-Consumer-Stalled") {
+        let _ = client.publish(stalled.as_str().to_owned(), Bytes::new()).await;
+    }
+    let sent = header("Nats-Last-Consumer").and_then(|text| text.as_str().parse::<u64>().ok());
+    match sent {
+        Some(sent) if sent != delivered => Err(format!(
+            "{} events were lost on the way",
+            sent.saturating_sub(delivered)
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What the reply subject of a delivered message says of it.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    sequence: u64,
+    /// The how-manieth message of the consumer.
+    delivered: u64,
+    nanoseconds: i64,
+}
+
+impl Place {
+    /// `$JS.ACK.<stream>.<consumer>.<deliveries>.<sequence>.<delivered>.<time>.<pending>`, with domain and account hash
+    /// before the stream, and a token behind, where the broker uses domains.
+    fn parse(reply: &str) -> Option<Self> {
+        let mut tokens = reply.split('.');
+        let skipped = if tokens.clone().count() == 9 { 5 } else { 7 };
+        let mut tokens = tokens.by_ref().skip(skipped);
+        let sequence = tokens.next()?.parse().ok()?;
+        let delivered = tokens.next()?.parse().ok()?;
+        let nanoseconds = tokens.next()?.parse().ok()?;
+        Some(Self {
+            sequence,
+            delivered,
+            nanoseconds,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_of_the_reply_subject_are_read() {
+        let expected = Some(Place {
+            sequence: 42,
+            delivered: 7,
+            nanoseconds: 1_700_000_000_123_456_789,
+        });
+        let short = "$JS.ACK.MUSTER_default.c.1.42.7.1700000000123456789.0";
+        let long = "$JS.ACK.hub.abcdef.MUSTER_default.c.1.42.7.1700000000123456789.0.token";
+        assert_eq!(Place::parse(short), expected);
+        assert_eq!(Place::parse(long), expected);
+        assert_eq!(Place::parse("$JS.FC.x"), None);
+    }
+}

@@ -1,0 +1,162 @@
+//! The rest of large answers: each held at one revision, for a bounded time, and a bounded number of them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use muster_schemas::query::{ErrorCode, QueryError, Request};
+use muster_schemas::subject::Query;
+use muster_schemas::{InstanceId, ServiceName};
+
+use crate::core::replica::Snapshot;
+
+/// Answers held at once; one more ends the one that was used longest ago. Holding one costs what has changed since.
+const HELD_MAX: usize = 256;
+
+/// Where the next chunk begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Position {
+    /// In this service,
+    pub(super) service: ServiceName,
+    /// behind this instance, or at its beginning.
+    pub(super) after: Option<InstanceId>,
+}
+
+/// What was asked, of which revision, and how far it was answered.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) query: Query,
+    pub(super) request: Request,
+    /// The chunk that comes next, and the one before it, for somebody whose reply got lost.
+    next: (u64, Position),
+    before: Option<(u64, Position)>,
+    used_ms: u64,
+}
+
+/// All held answers of a replica.
+#[derive(Debug)]
+pub(super) struct Cursors {
+    period_ms: u64,
+    held: HashMap<u64, Held>,
+}
+
+/// The name of a chunk: which answer, and the how-manieth chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cursor {
+    answer: u64,
+    chunk: u64,
+}
+
+impl std::fmt::Display for Cursor {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{:016x}-{}", self.answer, self.chunk)
+    }
+}
+
+impl Cursor {
+    fn parse(text: &str) -> Option<Self> {
+        let (answer, chunk) = text.split_once('-')?;
+        let cursor = Self {
+            answer: u64::from_str_radix(answer, 16).ok()?,
+            chunk: chunk.parse().ok()?,
+        };
+        (cursor.to_string() == text).then_some(cursor)
+    }
+}
+
+impl Cursors {
+    pub(super) fn new(period_ms: u64) -> Self {
+        Self {
+            period_ms,
+            held: HashMap::new(),
+        }
+    }
+
+    /// How many are held.
+    pub(super) fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Holds what is left of an answer; returns the name of its next chunk.
+    pub(super) fn hold(
+        &mut self,
+        now_ms: u64,
+        snapshot: &Arc<Snapshot>,
+        query: &Query,
+        request: &Request,
+        next: Position,
+    ) -> Cursor {
+        self.forget_expired(now_ms);
+        if self.held.len() >= HELD_MAX
+            && let Some(oldest) = self
+                .held
+                .iter()
+                .min_by_key(|(_, held)| held.used_ms)
+                .map(|(answer, _)| *answer)
+        {
+            self.held.remove(&oldest);
+        }
+        let cursor = Cursor {
+            answer: rand::random(),
+            chunk: 1,
+        };
+        let held = Held {
+            snapshot: Arc::clone(snapshot),
+            query: query.clone(),
+            request: request.clone(),
+            next: (cursor.chunk, next),
+            before: None,
+            used_ms: now_ms,
+        };
+        self.held.insert(cursor.answer, held);
+        cursor
+    }
+
+    /// What a cursor names, and where its chunk begins.
+    ///
+    /// # Errors
+    /// [`ErrorCode::CursorExpired`].
+    pub(super) fn take(&mut self, now_ms: u64, text: &str) -> Result<(Cursor, Held, Position), QueryError> {
+        self.forget_expired(now_ms);
+        let found = Cursor::parse(text).and_then(|cursor| {
+            let held = self.held.get_mut(&cursor.answer)?;
+            let places = std::iter::once(&held.next).chain(&held.before);
+            let place = places
+                .filter(|(chunk, _)| *chunk == cursor.chunk)
+                .map(|(_, position)| position.clone())
+                .next()?;
+            held.used_ms = now_ms;
+            Some((cursor, held.clone(), place))
+        });
+        found.ok_or_else(|| {
+            let help = "begin again with the query itself: what is left of an answer is held for 30 s by one replica";
+            QueryError::new(
+                ErrorCode::CursorExpired,
+                "this chunk is no longer held",
+                "cursor",
+                text,
+                help,
+            )
+        })
+    }
+
+    /// The chunk of a cursor was sent; what is left begins here.
+    pub(super) fn advance(&mut self, cursor: Cursor, next: Position) -> Cursor {
+        let following = Cursor {
+            answer: cursor.answer,
+            chunk: cursor.chunk + 1,
+        };
+        if let Some(held) = self.held.get_mut(&cursor.answer)
+            && held.next.0 == cursor.chunk
+        {
+            held.before = Some(std::mem::replace(&mut held.next, (following.chunk, next)));
+        }
+        following
+    }
+
+    fn forget_expired(&mut self, now_ms: u64) {
+        let period_ms = self.period_ms;
+        self.held
+            .retain(|_, held| now_ms.saturating_sub(held.used_ms) <= period_ms);
+    }
+}

@@ -1,0 +1,94 @@
+//! What can be said to a registry.
+
+use muster_runtime::broker::BrokerSettings;
+use muster_runtime::http::HttpSettings;
+use muster_runtime::settings::{Check, Period};
+use muster_schemas::ReplicaId;
+
+/// Folds the log of a namespace into a catalog, publishes its changes and answers queries from it.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Registry")]
+pub struct RegistrySettings {
+    /// The broker, the namespace and the prefix.
+    #[command(flatten)]
+    pub broker: BrokerSettings,
+    /// Where metrics and health are served.
+    #[command(flatten)]
+    pub http: HttpSettings,
+    /// Name of this replica, unlike that of any other [default: the host's name and something random]
+    #[arg(long, value_name = "NAME", help_heading = "Registry")]
+    pub replica_id: Option<ReplicaId>,
+    /// How many copies the stream has: 1 on a single broker, 3 in a cluster [default: 1 if it is created, any if it exists]
+    #[arg(long, value_name = "COUNT", help_heading = "Registry")]
+    pub stream_replicas: Option<usize>,
+    /// Where this registry stands; named in the log
+    #[arg(long, value_name = "NAME", help_heading = "Registry")]
+    pub datacenter: Option<String>,
+    /// Answer only to reply subjects below these, or somebody could have answers sent anywhere
+    #[arg(
+        long,
+        value_name = "SUBJECT",
+        value_delimiter = ',',
+        default_value = "_INBOX",
+        help_heading = "Registry"
+    )]
+    pub reply_prefix: Vec<String>,
+    /// How long a query waits for its `min_revision`
+    #[arg(long, value_name = "PERIOD", default_value = "500ms", hide = true)]
+    pub query_wait: Period,
+    /// How long the rest of a large answer is held
+    #[arg(long, value_name = "PERIOD", default_value = "30s", hide = true)]
+    pub cursor_period: Period,
+    /// How long a first log is waited for; no shorter than the agents' heartbeat period
+    #[arg(long, value_name = "PERIOD", default_value = "2s", hide = true)]
+    pub listen_period: Period,
+}
+
+/// The most copies that a broker makes of a stream.
+const STREAM_REPLICAS_MAX: usize = 5;
+
+impl RegistrySettings {
+    /// To be called from the program's own check.
+    pub fn check(&mut self, check: &mut Check) {
+        self.broker.check(check);
+        if self
+            .stream_replicas
+            .is_some_and(|count| !(1..=STREAM_REPLICAS_MAX).contains(&count))
+        {
+            check.refuse("stream_replicas", "must be from 1 to 5; 3 suits a cluster");
+        }
+        let is_token = |token: &str| !token.is_empty() && !token.contains(['*', '>', ' ', '\t']);
+        if !self
+            .reply_prefix
+            .iter()
+            .all(|prefix| prefix.trim_end_matches('.').split('.').all(is_token))
+        {
+            check.refuse(
+                "reply_prefix",
+                "write tokens separated by dots, without spaces and wildcards",
+            );
+        }
+    }
+
+    /// The replica's name: as set, else made up of the host's name and something random.
+    pub(crate) fn replica(&self) -> ReplicaId {
+        let random: u32 = rand::random();
+        let made_up = || {
+            let host = nix::unistd::gethostname().ok().and_then(|host| host.into_string().ok());
+            let name = format!("{}-{random:08x}", host.as_deref().unwrap_or("registry"));
+            name.parse().ok()
+        };
+        let plain = || format!("registry-{random:08x}").parse().ok();
+        self.replica_id
+            .clone()
+            .or_else(made_up)
+            .or_else(plain)
+            .unwrap_or_else(|| unreachable!("a name of letters and digits is a name"))
+    }
+
+    /// What a reply subject must begin with: whole tokens.
+    pub(crate) fn reply_prefixes(&self) -> Vec<String> {
+        let whole = |prefix: &String| format!("{}.", prefix.trim_end_matches('.'));
+        self.reply_prefix.iter().map(whole).collect()
+    }
+}

@@ -1,0 +1,205 @@
+//! The task that owns a replica's core: everything that happens goes in as an input, in one place, and what the core asks
+//! for is performed in order before the next batch of inputs.
+
+mod hands;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::{Message, Subscriber};
+use futures::StreamExt;
+use futures::stream::ReadyChunks;
+use muster_runtime::stop::Stop;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Interval, MissedTickBehavior};
+
+pub(crate) use hands::{Answer, Hands, Tools};
+
+use crate::clock::Clock;
+use crate::core::io::{Effects, Input, Record};
+use crate::core::replica::{Replica, Snapshot};
+use crate::error::RegistryError;
+use crate::link_watch::{LinkChange, LinkRole};
+use crate::log_reader::Delivery;
+use crate::queries::StatusRequest;
+
+/// Messages of one subscription that become inputs before effects are performed.
+const INPUTS_MAX: usize = 256;
+
+/// Where inputs come from.
+pub(crate) struct Sources {
+    pub(crate) heartbeats: ReadyChunks<Subscriber>,
+    pub(crate) changes: ReadyChunks<Subscriber>,
+    pub(crate) pulses: ReadyChunks<Subscriber>,
+    pub(crate) beacons: ReadyChunks<Subscriber>,
+    pub(crate) deliveries: mpsc::Receiver<Delivery>,
+    pub(crate) answers: mpsc::Receiver<Answer>,
+    pub(crate) links: mpsc::Receiver<LinkChange>,
+    pub(crate) statuses: mpsc::Receiver<StatusRequest>,
+}
+
+/// Cuts a subscription into batches.
+pub(crate) fn in_batches(messages: Subscriber) -> ReadyChunks<Subscriber> {
+    messages.ready_chunks(INPUTS_MAX)
+}
+
+/// A replica and all that it acts with.
+pub(crate) struct Shell {
+    pub(crate) clock: Clock,
+    pub(crate) replica: Replica,
+    pub(crate) hands: Hands,
+    pub(crate) snapshots: watch::Sender<Arc<Snapshot>>,
+    pub(crate) effects: Effects,
+    /// Asks for another round trip over the output connection.
+    pub(crate) recheck_output: Arc<Notify>,
+}
+
+/// Why the loop was left.
+enum End {
+    Asked,
+    Closed(LinkRole),
+}
+
+impl Shell {
+    /// Runs until it is asked to stop.
+    ///
+    /// # Errors
+    /// A connection was closed for good.
+    pub(crate) async fn run(mut self, mut sources: Sources, tick: Duration, stop: &Stop) -> Result<(), RegistryError> {
+        let mut ticks = tokio::time::interval(tick);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut stopped = std::pin::pin!(stop.requested());
+        loop {
+            let end = tokio::select! {
+                () = &mut stopped => Some(End::Asked),
+                end = self.take_next(&mut sources, &mut ticks) => end,
+            };
+            self.settle().await;
+            match end {
+                None => {}
+                Some(End::Asked) => return Ok(()),
+                Some(End::Closed(role)) => {
+                    let connection = format!("{role:?}").to_lowercase();
+                    return Err(RegistryError::Closed { connection });
+                }
+            }
+        }
+    }
+
+    /// Waits for something to happen, and gives the core all of it that is there.
+    async fn take_next(&mut self, sources: &mut Sources, ticks: &mut Interval) -> Option<End> {
+        tokio::select! {
+            _ = ticks.tick() => {
+                let (wall, random) = (self.clock.wall(), rand::random());
+                self.step(Input::Tick { wall, random });
+            }
+            Some(change) = sources.links.recv() => return self.link(change),
+            messages = sources.heartbeats.next() => match messages {
+                Some(messages) => self.each(&messages, |message| Input::Heartbeat {
+                    subject: message.subject.as_str(),
+                    payload: &message.payload,
+                }),
+                None => return Some(End::Closed(LinkRole::Log)),
+            },
+            Some(messages) = sources.changes.next() => self.each(&messages, |message| Input::ChangeHeard(&message.payload)),
+            Some(messages) = sources.pulses.next() => self.each(&messages, |message| Input::PulseHeard(&message.payload)),
+            messages = sources.beacons.next() => match messages {
+                Some(messages) => self.each(&messages, |message| Input::BeaconHeard(&message.payload)),
+                None => return Some(End::Closed(LinkRole::Output)),
+            },
+            Some(delivery) = sources.deliveries.recv() => self.deliver(&delivery),
+            Some(answer) = sources.answers.recv() => self.answer(&answer),
+            Some(request) = sources.statuses.recv() => {
+                // Whoever asked may have given up.
+                let _ = request.send(self.replica.status(self.clock.now_ms()));
+            }
+        }
+        None
+    }
+
+    fn step(&mut self, input: Input<'_>) {
+        self.replica.step(self.clock.now_ms(), input, &mut self.effects);
+    }
+
+    /// Empty messages are somebody's check of permissions.
+    fn each<'a>(&mut self, messages: &'a [Message], input: impl Fn(&'a Message) -> Input<'a>) {
+        for message in messages.iter().filter(|message| !message.payload.is_empty()) {
+            self.step(input(message));
+        }
+    }
+
+    fn deliver(&mut self, delivery: &Delivery) {
+        match delivery {
+            Delivery::Events { reader, events } => {
+                for event in events {
+                    let record = Record {
+                        sequence: event.sequence,
+                        at: event.at,
+                        subject: event.message.subject.as_str(),
+                        payload: &event.message.payload,
+                    };
+                    self.step(Input::Record { reader: *reader, record });
+                }
+            }
+            Delivery::Stopped { reader, reason } => {
+                tracing::debug!(reader, reason, "the log reader ended");
+                self.step(Input::ReaderStopped { reader: *reader, reason });
+            }
+        }
+    }
+
+    fn answer(&mut self, answer: &Answer) {
+        match answer {
+            Answer::Inspected { check, found } => self.step(Input::LogInspected {
+                check: *check,
+                found: found.as_inspection(),
+            }),
+            Answer::Probed { probe, outcome } => self.step(Input::Probed {
+                probe: *probe,
+                outcome: outcome.as_outcome(),
+            }),
+            Answer::Announced { request, instances } => self.step(Input::Announced {
+                request: *request,
+                instances: *instances,
+            }),
+            Answer::Proposed(proposed) => self.step(Input::Proposed {
+                batch: proposed.batch,
+                acknowledged: proposed.acknowledged,
+            }),
+        }
+    }
+
+    fn link(&mut self, change: LinkChange) -> Option<End> {
+        match change {
+            LinkChange::Up(LinkRole::Log) => self.step(Input::LogConnected(true)),
+            LinkChange::Down(LinkRole::Log) => {
+                self.hands.end_reader();
+                self.step(Input::LogConnected(false));
+            }
+            LinkChange::Overflowed(LinkRole::Log) => self.step(Input::HeartbeatsLost),
+            LinkChange::Up(LinkRole::Output) => {
+                self.hands.set_output(true);
+                self.step(Input::PublishConnected(true));
+            }
+            // What others published may have been missed: as after a reconnect.
+            LinkChange::Overflowed(LinkRole::Output) => {}
+            LinkChange::Down(LinkRole::Output) => {
+                self.hands.set_output(false);
+                self.step(Input::PublishConnected(false));
+            }
+            LinkChange::Closed(role) => return Some(End::Closed(role)),
+        }
+        None
+    }
+
+    /// Shows what the core knows now, then does what it asks for.
+    async fn settle(&mut self) {
+        if self.replica.snapshot_changed() {
+            self.snapshots.send_replace(self.replica.snapshot());
+        }
+        if !self.hands.perform(self.effects.drain()).await {
+            self.step(Input::PublishConnected(false));
+            self.recheck_output.notify_one();
+        }
+    }
+}
