@@ -7,6 +7,7 @@ mod intent;
 mod services;
 mod snapshot;
 mod status;
+mod watch;
 mod why;
 
 use muster_runtime::output::{Shell, print_completions};
@@ -23,6 +24,8 @@ pub(crate) enum Command {
     Services(services::Services),
     /// List the instances of a service
     Instances(instances::Instances),
+    /// Follow services: the list first, then every change as it happens
+    Watch(watch::WatchCommand),
     /// Print everything that is registered, at one revision
     Snapshot(snapshot::Snapshot),
     /// Say what happened to a service or an instance, in plain words
@@ -54,6 +57,7 @@ pub(crate) async fn run(program: &Program, settings: CliSettings) -> Result<(), 
     match command {
         Command::Services(arguments) => arguments.run(&connect("services").await?).await,
         Command::Instances(arguments) => arguments.run(&connect("instances").await?).await,
+        Command::Watch(arguments) => arguments.run(&connect("watch").await?).await,
         Command::Snapshot(arguments) => arguments.run(&connect("snapshot").await?).await,
         Command::Why(arguments) => arguments.run(&connect("why").await?).await,
         Command::Deregister(arguments) => arguments.run(&connect("deregister").await?).await,

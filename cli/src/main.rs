@@ -1,6 +1,7 @@
 //! The `muster` command: look at, watch and operate the registry of a namespace.
 
 mod ask;
+mod columns;
 mod commands;
 mod error;
 mod log_read;

@@ -2,8 +2,8 @@
 
 use muster_registry::core::catalog::{Outcome, Reason};
 use muster_schemas::entry::{Evidence, IntentKind, ProbeResult};
-use muster_schemas::event::{DeregisterReason, EventData, ExpiryCause};
-use muster_schemas::{ChangeKind, Event, Health, Subjects};
+use muster_schemas::event::{EventData, ExpiryCause};
+use muster_schemas::{Cause, ChangeKind, Event, Health, Subjects};
 
 use crate::log_read::Entry;
 use crate::show::period;
@@ -58,12 +58,7 @@ fn accepted(event: &Event, actor: &str, entry: &Entry) -> String {
         }
         EventData::Health(report) => format!("{actor} reported it {}", health(&report.health)),
         EventData::Deregister(data) => {
-            let reason = match data.reason {
-                DeregisterReason::Stopped => "it was stopped",
-                DeregisterReason::ChildExited => "its process exited",
-                DeregisterReason::CriticalTooLong => "it was critical for too long",
-                DeregisterReason::Operator => "an operator asked for it",
-            };
+            let reason = reason(data.reason.as_str());
             let detail = data
                 .detail
                 .as_ref()
@@ -120,12 +115,43 @@ fn health(health: &Health) -> String {
 /// Why an instance was held for gone, with the evidence.
 pub(crate) fn expired(cause: ExpiryCause, evidence: &Evidence) -> String {
     let cause = match cause {
-        ExpiryCause::Silent => "its agent was silent",
-        ExpiryCause::Disconnected => "its agent's connection broke",
-        ExpiryCause::Disowned => "its agent no longer vouched for it",
-        ExpiryCause::Unreachable => "its agent's broker server was unreachable for too long",
+        ExpiryCause::Silent => reason("silent"),
+        ExpiryCause::Disconnected => reason("disconnected"),
+        ExpiryCause::Disowned => reason("disowned"),
+        ExpiryCause::Unreachable => reason("unreachable"),
     };
     format!("{cause}{}", proof(evidence))
+}
+
+/// Who caused a change, and why, from what consumers are told.
+pub(crate) fn cause(cause: Cause, actor: &str, evidence: Option<&Evidence>) -> String {
+    let reason = evidence.and_then(|evidence| evidence.reason.as_deref()).map(reason);
+    let proof = evidence.map(proof).unwrap_or_default();
+    let told = match cause {
+        Cause::Resync => "found when the view was read again".to_owned(),
+        Cause::CarriedOver => format!("brought over from the lost log by {actor}"),
+        Cause::Health => format!("health reported by {actor}"),
+        other => format!("{} by {actor}", other.as_str()),
+    };
+    match reason {
+        Some(reason) => format!("{told}: {reason}{proof}"),
+        None => format!("{told}{proof}"),
+    }
+}
+
+/// The words that replicas and agents put into evidence, as people say them.
+fn reason(word: &str) -> &str {
+    match word {
+        "silent" => "its agent was silent",
+        "disconnected" => "its agent's connection broke",
+        "disowned" => "its agent no longer vouched for it",
+        "unreachable" => "its agent's broker server was unreachable for too long",
+        "stopped" => "it was stopped",
+        "child_exited" => "its process exited",
+        "critical_too_long" => "it was critical for too long",
+        "operator" => "an operator asked for it",
+        other => other,
+    }
 }
 
 /// The evidence in parentheses, or nothing.

@@ -1,6 +1,10 @@
 //! Standard output for people who pipe it: a closed pipe is a quiet end, never a panic.
 
 use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd;
+
+use tokio::io::Interest;
+use tokio::net::unix::pipe::Sender;
 
 use crate::exit::{Exit, end_process};
 
@@ -16,6 +20,22 @@ pub fn print_line(line: &str) {
     if let Err(error) = write_line(&mut stdout, line) {
         end_after(&error);
     }
+}
+
+/// Ends the process as [`print_line`] would, as soon as the reader of standard output has gone away: for programs that
+/// may have nothing to print for long (`muster watch | head -1`). Waits for ever where that cannot be told, as with files.
+pub async fn end_when_closed() {
+    // Only looked at: "unchecked" leaves it blocking, for whoever prints and for whoever shares it with us.
+    let watched = io::stdout()
+        .as_fd()
+        .try_clone_to_owned()
+        .and_then(Sender::from_owned_fd_unchecked);
+    if let Ok(stdout) = watched
+        && stdout.ready(Interest::ERROR).await.is_ok()
+    {
+        end_process(CLOSED_PIPE_CODE)
+    }
+    std::future::pending().await
 }
 
 /// Writes one line and flushes, so that a reader sees it at once.
