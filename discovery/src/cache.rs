@@ -5,7 +5,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use muster_schemas::{Instance, Prefix, Namespace, Subjects, Timestamp};
+use muster_schemas::{Instance, Namespace, Prefix, Subjects, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::core::io::Scope;
@@ -46,7 +46,11 @@ struct Written {
 
 impl Cache {
     pub(crate) fn new(directory: PathBuf, subjects: Subjects) -> Self {
-        Self { directory, subjects, written: BTreeMap::new() }
+        Self {
+            directory,
+            subjects,
+            written: BTreeMap::new(),
+        }
     }
 
     fn file(&self, scope: &Scope) -> PathBuf {
@@ -77,7 +81,13 @@ impl Cache {
                 return None;
             }
         }
-        self.written.insert(feed.scope.clone(), Written { at_ms: now_ms, snapshot: snapshot.clone() });
+        self.written.insert(
+            feed.scope.clone(),
+            Written {
+                at_ms: now_ms,
+                snapshot: snapshot.clone(),
+            },
+        );
         let file = self.file(&feed.scope);
         let saved = Saved {
             v: VERSION,

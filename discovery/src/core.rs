@@ -2,9 +2,9 @@
 //!
 //! Public for simulations; programs use [`crate::Discovery`]. It may change with every version.
 
-mod random;
 mod asking;
 mod coverage;
 mod gaps;
 pub mod io;
+mod random;
 pub mod view;

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use muster_schemas::ServiceName;
 
 pub use builder::Builder;
+#[cfg(any(test, feature = "fake"))]
+pub(crate) use shared::Source;
 pub(crate) use shared::{Open, Opened, Shared};
 
 use crate::core::io::Scope;

@@ -12,9 +12,9 @@ use async_nats::{Client, Message};
 use futures::StreamExt;
 use futures::future::AbortHandle;
 use futures::stream::{BoxStream, SelectAll, abortable};
+use muster_schemas::Subjects;
 use muster_schemas::pulse::{Pulse, bucket};
 use muster_schemas::query::Reply;
-use muster_schemas::Subjects;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
@@ -130,7 +130,14 @@ impl Driver {
         let pulses = self.subscribe(id, || Kind::Pulse, pulses).await;
         let view = View::new(self.clock.now_ms(), feed.scope.clone(), rand::random(), cached);
         feed.publish(view.snapshot(), Vec::new(), false);
-        self.views.insert(id, Entry { view, feed, subscriptions: [changes, pulses] });
+        self.views.insert(
+            id,
+            Entry {
+                view,
+                feed,
+                subscriptions: [changes, pulses],
+            },
+        );
         if self.connected {
             self.make_round_trip(Some(id));
         }
@@ -184,7 +191,11 @@ impl Driver {
 
     /// Events can be lost and come before their effect; the client's counters do not lie.
     fn look_at_the_connection(&mut self) {
-        let connects = self.client.statistics().connects.load(std::sync::atomic::Ordering::Relaxed);
+        let connects = self
+            .client
+            .statistics()
+            .connects
+            .load(std::sync::atomic::Ordering::Relaxed);
         let connected = self.client.connection_state() == LinkState::Connected;
         if self.connected && (!connected || connects != self.connects) {
             self.connected = false;

@@ -1,7 +1,7 @@
 //! One view as its readers share it: the present snapshot, without a lock, and what happened since, for watches.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -37,8 +37,9 @@ pub(crate) struct Feed {
     pub(crate) scope: Scope,
     snapshot: ArcSwap<Snapshot>,
     messages: broadcast::Sender<Message>,
-    /// Whether the first list is there.
+    /// Whether the first list is there; the flag for those who need not wait.
     listed: watch::Sender<bool>,
+    is_listed: AtomicBool,
     /// How long readers wait for it.
     listed_by: Instant,
     /// When it was last asked for, in milliseconds since 1970; [`CLOSED`] when it is no longer fed.
@@ -56,6 +57,7 @@ impl Feed {
             snapshot: ArcSwap::from_pointee(first),
             messages: broadcast::Sender::new(MESSAGES_MAX),
             listed: watch::Sender::new(false),
+            is_listed: AtomicBool::new(false),
             listed_by: Instant::now() + patience,
             used_ms: AtomicU64::new(0),
         }
@@ -72,7 +74,9 @@ impl Feed {
     /// Notes that it is in use. False if it is no longer fed.
     pub(crate) fn touch(&self, now_ms: u64) -> bool {
         let used = |used_ms| (used_ms != CLOSED).then_some(now_ms.max(used_ms));
-        self.used_ms.fetch_update(Ordering::AcqRel, Ordering::Acquire, used).is_ok()
+        self.used_ms
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, used)
+            .is_ok()
     }
 
     /// Closes it if nobody watches it and nobody has asked for it for so long.
@@ -82,11 +86,16 @@ impl Feed {
         if self.messages.receiver_count() > 0 || u128::from(age_ms) < idle.as_millis() {
             return false;
         }
-        self.used_ms.compare_exchange(used_ms, CLOSED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.used_ms
+            .compare_exchange(used_ms, CLOSED, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
     }
 
     /// Waits until the first list is there, or for as long as readers have patience.
     pub(crate) async fn listed(&self) {
+        if self.is_listed.load(Ordering::Acquire) {
+            return;
+        }
         let mut listed = self.listed.subscribe();
         let wait = listed.wait_for(|listed| *listed);
         // Out of patience, the snapshot says itself that it is not known.
@@ -108,8 +117,8 @@ impl Feed {
             // Nobody watching is no error.
             drop(self.messages.send(message));
         }
-        if is_listed {
-            self.listed.send_if_modified(|listed| !std::mem::replace(listed, true));
+        if is_listed && !self.is_listed.swap(true, Ordering::AcqRel) {
+            self.listed.send_replace(true);
         }
     }
 }

@@ -9,19 +9,21 @@
 //! service's previous revision and the digest afterwards, and a pulse says every 2 s which revisions there are. What does
 //! not fit is repaired by a snapshot.
 
-pub mod error;
-pub mod snapshot;
-pub mod change;
-pub mod filter;
-pub mod discovery;
-pub mod watch;
-mod feed;
-mod driver;
-mod signals;
-mod query;
 mod cache;
+pub mod change;
 mod clock;
 pub mod core;
+pub mod discovery;
+mod driver;
+pub mod error;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
+mod feed;
+pub mod filter;
+mod query;
+mod signals;
+pub mod snapshot;
+pub mod watch;
 
 pub use change::{Change, Update, Why};
 pub use discovery::{Builder, Discovery};

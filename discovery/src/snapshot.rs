@@ -21,6 +21,14 @@ pub enum State {
     },
 }
 
+impl State {
+    /// Nothing confirms the list at present.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        *self != Self::Verified
+    }
+}
+
 impl fmt::Display for State {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -82,7 +90,13 @@ impl Snapshot {
     /// A list of which nothing is known.
     pub(crate) fn unknown(since: Timestamp) -> Self {
         let state = State::Unknown { since };
-        Self { lists: Lists::new(), state, revision: None, confirmed_at: None, serial: 0 }
+        Self {
+            lists: Lists::new(),
+            state,
+            revision: None,
+            confirmed_at: None,
+            serial: 0,
+        }
     }
 
     /// The instances that may be used now: passing or warning, not in maintenance, weight above 0.
@@ -109,7 +123,10 @@ impl Snapshot {
 
     /// The services that have instances, in byte order.
     pub fn services(&self) -> impl Iterator<Item = &ServiceName> {
-        self.lists.iter().filter(|(_, list)| !list.instances.is_empty()).map(|(name, _)| name)
+        self.lists
+            .iter()
+            .filter(|(_, list)| !list.instances.is_empty())
+            .map(|(name, _)| name)
     }
 
     /// How many instances there are, routable or not.
@@ -177,6 +194,9 @@ impl Snapshot {
     /// service without instances.
     #[must_use]
     pub fn digest(&self, service: &str) -> Option<(Digest, u64)> {
-        self.lists.get(service).filter(|list| list.proven() > 0).map(|list| (list.digest, list.revision))
+        self.lists
+            .get(service)
+            .filter(|list| list.proven() > 0)
+            .map(|list| (list.digest, list.revision))
     }
 }

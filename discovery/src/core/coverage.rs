@@ -45,7 +45,12 @@ impl Coverage {
             return;
         }
         if self.held.len() >= HELD_MAX {
-            let first = self.held.iter().enumerate().min_by_key(|(_, held)| held.to).map(|(index, _)| index);
+            let first = self
+                .held
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, held)| held.to)
+                .map(|(index, _)| index);
             self.held.swap_remove(first.unwrap_or(0));
         }
         self.held.push(pulse);
@@ -59,15 +64,24 @@ impl Coverage {
             let through = self.through;
             self.held.retain(|pulse| pulse.to >= through);
             let holds = |pulse: &HeldPulse| {
-                pulse.services.iter().all(|(name, revision)| *revision <= through || complete_through(name) >= *revision)
+                pulse
+                    .services
+                    .iter()
+                    .all(|(name, revision)| *revision <= through || complete_through(name) >= *revision)
             };
-            let Some(index) = self.held.iter().position(|pulse| pulse.from <= through && holds(pulse)) else { break };
+            let Some(index) = self.held.iter().position(|pulse| pulse.from <= through && holds(pulse)) else {
+                break;
+            };
             let pulse = self.held.swap_remove(index);
             self.through = pulse.to;
             confirmed |= self.confirm(pulse.received_ms, pulse.received_ms, pulse.head_age_ms);
         }
         let has_gap = self.held.iter().any(|pulse| pulse.from > self.through);
-        self.gap_since_ms = if has_gap { self.gap_since_ms.or(Some(now_ms)) } else { None };
+        self.gap_since_ms = if has_gap {
+            self.gap_since_ms.or(Some(now_ms))
+        } else {
+            None
+        };
         confirmed
     }
 
@@ -83,8 +97,10 @@ impl Coverage {
         }
         let as_of_ms = said_ms.saturating_sub(head_age_ms);
         let last = self.confirmed.unwrap_or(Confirmation { at_ms, as_of_ms });
-        self.confirmed =
-            Some(Confirmation { at_ms: at_ms.max(last.at_ms), as_of_ms: as_of_ms.max(last.as_of_ms) });
+        self.confirmed = Some(Confirmation {
+            at_ms: at_ms.max(last.at_ms),
+            as_of_ms: as_of_ms.max(last.as_of_ms),
+        });
         true
     }
 
@@ -102,6 +118,8 @@ impl Coverage {
     /// The services that held pulses wait for, with the revision that is needed.
     pub(super) fn awaited(&self) -> impl Iterator<Item = &(ServiceName, u64)> {
         let reached = self.held.iter().filter(|pulse| pulse.from <= self.through);
-        reached.flat_map(|pulse| &pulse.services).filter(|(_, revision)| *revision > self.through)
+        reached
+            .flat_map(|pulse| &pulse.services)
+            .filter(|(_, revision)| *revision > self.through)
     }
 }

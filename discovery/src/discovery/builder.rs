@@ -8,8 +8,8 @@ use async_nats::{Client, ConnectErrorKind, ConnectOptions};
 use muster_schemas::{Namespace, Prefix, Subjects};
 use tokio::sync::mpsc;
 
-use super::shared::{Shared, Source};
 use super::Discovery;
+use super::shared::{Shared, Source};
 use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::driver::Driver;
@@ -118,11 +118,20 @@ impl Builder {
     /// [`ErrorKind::InvalidName`] and [`ErrorKind::InvalidSetting`] for settings; [`ErrorKind::Unreachable`] (not with
     /// `start_disconnected`), [`ErrorKind::CredentialsRefused`] for the connection. Nothing has changed then.
     pub async fn connect(self) -> Result<Discovery, Error> {
-        let prefix = self.prefix.as_deref().map_or_else(|| Ok(Prefix::default()), Prefix::new)?;
-        let namespace = self.namespace.as_deref().map_or_else(|| Ok(Namespace::default()), Namespace::new)?;
+        let prefix = self
+            .prefix
+            .as_deref()
+            .map_or_else(|| Ok(Prefix::default()), Prefix::new)?;
+        let namespace = self
+            .namespace
+            .as_deref()
+            .map_or_else(|| Ok(Namespace::default()), Namespace::new)?;
         let subjects = Subjects::new(prefix, namespace);
         let signals = Arc::new(Signals::default());
-        let cache = self.cache_dir.clone().map(|directory| Cache::new(directory, subjects.clone()));
+        let cache = self
+            .cache_dir
+            .clone()
+            .map(|directory| Cache::new(directory, subjects.clone()));
         let patience = self.patience.unwrap_or(PATIENCE);
         let client = match self.client {
             Some(client) => client,
@@ -130,7 +139,11 @@ impl Builder {
         };
         let (opens, opened) = mpsc::channel(OPENS_MAX);
         let clock = Clock::start();
-        let source = Source::Broker { opens, cache: cache.clone(), signals: signals.clone() };
+        let source = Source::Broker {
+            opens,
+            cache: cache.clone(),
+            signals: signals.clone(),
+        };
         let shared = Arc::new(Shared::new(source, clock, patience));
         let driver = Driver::new(client, subjects, clock, signals, cache, Arc::downgrade(&shared));
         tokio::spawn(driver.run(opened));
@@ -139,14 +152,20 @@ impl Builder {
 
     async fn open_connection(self, signals: &Arc<Signals>) -> Result<Client, Error> {
         let server = self.server.unwrap_or_else(|| DEFAULT_SERVER.to_owned());
-        let addresses: Vec<&str> = server.split(',').map(str::trim).filter(|address| !address.is_empty()).collect();
+        let addresses: Vec<&str> = server
+            .split(',')
+            .map(str::trim)
+            .filter(|address| !address.is_empty())
+            .collect();
         let noted = signals.clone();
-        let mut options = self.options.unwrap_or_default().reconnect_delay_callback(reconnect_delay).event_callback(
-            move |event| {
+        let mut options = self
+            .options
+            .unwrap_or_default()
+            .reconnect_delay_callback(reconnect_delay)
+            .event_callback(move |event| {
                 noted.note(&event);
                 std::future::ready(())
-            },
-        );
+            });
         if let Some(inbox_prefix) = &self.inbox_prefix {
             check_inbox_prefix(inbox_prefix)?;
             options = options.custom_inbox_prefix(inbox_prefix);
@@ -155,17 +174,22 @@ impl Builder {
             // Returns at once, and goes on trying.
             options = options.retry_on_initial_connect();
         }
-        options.connect(addresses.as_slice()).await.map_err(|error| refused(&server, error))
+        options
+            .connect(addresses.as_slice())
+            .await
+            .map_err(|error| refused(&server, error))
     }
 }
 
 /// The client library panics on a prefix that no subject can begin with.
 fn check_inbox_prefix(prefix: &str) -> Result<(), Error> {
-    let is_token = |token: &str| !token.is_empty() && !token.contains(|c: char| c.is_whitespace() || c == '*' || c == '>');
+    let is_token =
+        |token: &str| !token.is_empty() && !token.contains(|c: char| c.is_whitespace() || c == '*' || c == '>');
     if prefix.split('.').all(is_token) {
         return Ok(());
     }
-    let message = format!("inbox_prefix {prefix:?} is no subject: give tokens without spaces, * and >, separated by dots");
+    let message =
+        format!("inbox_prefix {prefix:?} is no subject: give tokens without spaces, * and >, separated by dots");
     Err(Error::new(ErrorKind::InvalidSetting, message))
 }
 
@@ -176,9 +200,16 @@ fn refused(server: &str, error: async_nats::ConnectError) -> Error {
             (ErrorKind::CredentialsRefused, "check the credentials in `options`")
         }
         ConnectErrorKind::Tls => (ErrorKind::Unreachable, "check the TLS settings in `options`"),
-        _ => (ErrorKind::Unreachable, "start the broker, correct the address, or set `start_disconnected`"),
+        _ => (
+            ErrorKind::Unreachable,
+            "start the broker, correct the address, or set `start_disconnected`",
+        ),
     };
-    Error::new(kind, format!("cannot connect to the broker at {server} ({error}): {way_out}")).because(error)
+    Error::new(
+        kind,
+        format!("cannot connect to the broker at {server} ({error}): {way_out}"),
+    )
+    .because(error)
 }
 
 /// The first attempt at once, then with jitter, so that the consumers of a broker do not all come back together.

@@ -37,9 +37,13 @@ pub(crate) struct Opened {
 #[derive(Debug)]
 pub(crate) enum Source {
     /// A driver on a connection.
-    Broker { opens: mpsc::Sender<Open>, cache: Option<Cache>, signals: Arc<Signals> },
+    Broker {
+        opens: mpsc::Sender<Open>,
+        cache: Option<Cache>,
+        signals: Arc<Signals>,
+    },
     /// A user's test.
-    #[cfg(feature = "fake")]
+    #[cfg(any(test, feature = "fake"))]
     Fake(crate::fake::Instances),
 }
 
@@ -57,7 +61,13 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(source: Source, clock: Clock, patience: Duration) -> Self {
-        Self { feeds: ArcSwap::default(), changing: Mutex::new(()), source, clock, patience }
+        Self {
+            feeds: ArcSwap::default(),
+            changing: Mutex::new(()),
+            source,
+            clock,
+            patience,
+        }
     }
 
     pub(crate) fn now_ms(&self) -> u64 {
@@ -79,13 +89,17 @@ impl Shared {
                 };
                 let (feed, is_new) = self.insert(&scope, || self.first_feed(scope.clone(), cached.as_ref()));
                 if is_new {
-                    permit.send(Open { feed: feed.clone(), cached });
+                    permit.send(Open {
+                        feed: feed.clone(),
+                        cached,
+                    });
                 }
                 Ok(feed)
             }
-            #[cfg(feature = "fake")]
+            #[cfg(any(test, feature = "fake"))]
             Source::Fake(instances) => {
-                let (feed, is_new) = self.insert(&scope, || Feed::new(scope.clone(), instances.snapshot(&scope), self.patience));
+                let first = || Feed::new(scope.clone(), instances.snapshot(&scope), self.patience);
+                let (feed, is_new) = self.insert(&scope, first);
                 if is_new {
                     instances.publish_first(&feed);
                 }
@@ -139,7 +153,7 @@ impl Shared {
     }
 
     /// All feeds in use.
-    #[cfg(feature = "fake")]
+    #[cfg(any(test, feature = "fake"))]
     pub(crate) fn feeds(&self) -> Vec<Arc<Feed>> {
         self.feeds.load().values().cloned().collect()
     }
@@ -153,7 +167,9 @@ impl Shared {
         match refused {
             Some(refused) => Err(Error::new(
                 ErrorKind::PermissionDenied,
-                format!("the broker refused a subject ({refused}): a consumer may subscribe change.> and pulse.> of its namespace and its own inbox, and publish query.>"),
+                format!(
+                    "the broker refused a subject ({refused}): a consumer may subscribe change.> and pulse.> of its namespace and its own inbox, and publish query.>"
+                ),
             )),
             None => Ok(()),
         }

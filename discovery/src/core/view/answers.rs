@@ -12,7 +12,9 @@ use crate::snapshot::{Lists, ServiceList};
 
 impl View {
     pub(super) fn on_answer(&mut self, now_ms: u64, ticket: Ticket, reply: Reply, effects: &mut Vec<Effect>) {
-        let Some(answered) = self.asking.peek(ticket) else { return };
+        let Some(answered) = self.asking.peek(ticket) else {
+            return;
+        };
         match self.check(&answered, &reply) {
             Ok(lists) => self.take_in(now_ms, &answered, &reply, lists, effects),
             Err(failure) => {
@@ -95,7 +97,9 @@ impl View {
     }
 
     fn replace_one(&mut self, now_ms: u64, answered: &Answered, reply: &Reply, mut lists: Lists) {
-        let Scope::Service(service) = &answered.target else { return };
+        let Scope::Service(service) = &answered.target else {
+            return;
+        };
         let mut list = lists.remove(service).unwrap_or_default();
         list.complete_through = reply.revision;
         if self.recovering {
