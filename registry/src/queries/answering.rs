@@ -102,7 +102,7 @@ impl Answering {
         let next = next.map(|next| {
             let cursor = match origin {
                 Origin::Query => self.cursors.hold(now_ms, snapshot, query, request, next),
-                Origin::Cursor(cursor) => self.cursors.advance(cursor, next),
+                Origin::Cursor(cursor) => self.cursors.advance(now_ms, cursor, next),
             };
             self.subjects
                 .query(&Query::Next(self.replica.clone(), cursor.to_string()))

@@ -30,6 +30,7 @@ pub(super) struct Held {
     /// The chunk that comes next, and the one before it, for somebody whose reply got lost.
     next: (u64, Position),
     before: Option<(u64, Position)>,
+    /// When the chunk that comes next was named.
     used_ms: u64,
 }
 
@@ -119,13 +120,12 @@ impl Cursors {
     pub(super) fn take(&mut self, now_ms: u64, text: &str) -> Result<(Cursor, Held, Position), QueryError> {
         self.forget_expired(now_ms);
         let found = Cursor::parse(text).and_then(|cursor| {
-            let held = self.held.get_mut(&cursor.answer)?;
+            let held = self.held.get(&cursor.answer)?;
             let places = std::iter::once(&held.next).chain(&held.before);
             let place = places
                 .filter(|(chunk, _)| *chunk == cursor.chunk)
                 .map(|(_, position)| position.clone())
                 .next()?;
-            held.used_ms = now_ms;
             Some((cursor, held.clone(), place))
         });
         found.ok_or_else(|| {
@@ -141,7 +141,7 @@ impl Cursors {
     }
 
     /// The chunk of a cursor was sent; what is left begins here.
-    pub(super) fn advance(&mut self, cursor: Cursor, next: Position) -> Cursor {
+    pub(super) fn advance(&mut self, now_ms: u64, cursor: Cursor, next: Position) -> Cursor {
         let following = Cursor {
             answer: cursor.answer,
             chunk: cursor.chunk + 1,
@@ -149,6 +149,7 @@ impl Cursors {
         if let Some(held) = self.held.get_mut(&cursor.answer)
             && held.next.0 == cursor.chunk
         {
+            held.used_ms = now_ms;
             held.before = Some(std::mem::replace(&mut held.next, (following.chunk, next)));
         }
         following

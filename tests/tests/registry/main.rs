@@ -1,0 +1,7 @@
+//! A registry seen from outside: raw events in, changes, pulses and answers out, on a real broker.
+
+mod log;
+mod queries;
+mod replicas;
+mod start;
+mod support;
