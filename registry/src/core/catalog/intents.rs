@@ -95,6 +95,7 @@ impl Catalog {
         let maintenance = self.take_intent(&key(IntentKind::Maintenance));
         let fence = self.take_intent(&key(IntentKind::Evict));
         if maintenance.is_none() && fence.is_none() {
+            self.move_last_sequence(doing, &wanted.service, &wanted.instance);
             return Folded::no_op(doing.kind);
         }
         self.apply_maintenance(doing, &wanted.service, &wanted.instance, Cause::Maintenance)

@@ -69,10 +69,11 @@ impl Catalog {
     pub(super) fn put(&mut self, held: Held, last_sequence: u64, revision: Option<u64>) {
         let service_name = held.vouching().service.clone();
         let id = held.vouching().instance.clone();
-        if let Held::Gone(tombstone) = &held {
-            let name = (service_name.clone(), id.clone());
-            self.gone.insert((tombstone.at, tombstone.revision), name);
-        }
+        let gone_at = match &held {
+            Held::Gone(tombstone) => Some((tombstone.at, tombstone.revision)),
+            Held::Live(_) => None,
+        };
+        let name = (service_name.clone(), id.clone());
         let after = held.live().cloned();
         let slot = Slot::new(held, last_sequence);
         self.digest = self.digest.plus(slot.digest);
@@ -89,6 +90,10 @@ impl Catalog {
         self.services_live -= u64::from(had_instances);
         self.instances += u64::from(after.is_some());
         let before = before.map(|slot| self.taken_out(slot));
+        if let Some(gone_at) = gone_at {
+            // After the old one is out: a tombstone may replace one of the same time.
+            self.gone.insert(gone_at, name);
+        }
         let before = before.as_ref().and_then(Held::live).map(Arc::as_ref);
         self.claims.replace(before, after.as_deref());
     }
@@ -252,7 +257,7 @@ impl Catalog {
         }
     }
 
-    fn move_last_sequence(&mut self, doing: Doing<'_>, service: &ServiceName, instance: &InstanceId) {
+    pub(super) fn move_last_sequence(&mut self, doing: Doing<'_>, service: &ServiceName, instance: &InstanceId) {
         let slots = self.services.get_mut(service).map(|service| &mut service.slots);
         if let Some(slot) = slots.and_then(|slots| slots.get_mut(instance)) {
             slot.last_sequence = doing.sequence;
