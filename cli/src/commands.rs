@@ -1,6 +1,7 @@
 //! The commands, each in a file of its own.
 
 mod deregister;
+mod dev;
 mod doctor;
 mod instances;
 mod intent;
@@ -10,6 +11,7 @@ mod status;
 mod watch;
 mod why;
 
+use muster_agent::process::guard;
 use muster_runtime::output::{Shell, print_completions};
 use muster_runtime::settings::Program;
 
@@ -20,6 +22,8 @@ use crate::settings::CliSettings;
 /// What to do.
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
+    /// Start a broker and a registry on this machine, to try things
+    Dev(dev::Dev),
     /// List the services that are registered
     Services(services::Services),
     /// List the instances of a service
@@ -46,6 +50,16 @@ pub(crate) enum Command {
         /// Which shell
         shell: Shell,
     },
+    /// Ends what `dev` has started when it was killed; started by `dev` itself
+    #[command(name = guard::COMMAND, hide = true)]
+    Guard,
+}
+
+impl Command {
+    /// Talks to a broker that the settings name.
+    pub(crate) fn needs_broker(&self) -> bool {
+        !matches!(self, Self::Dev(_) | Self::Completions { .. } | Self::Guard)
+    }
 }
 
 /// Runs the command that the settings name.
@@ -55,6 +69,11 @@ pub(crate) async fn run(program: &Program, settings: CliSettings) -> Result<(), 
     } = settings;
     let connect = |name| Session::connect(&broker, json, name);
     match command {
+        Command::Dev(arguments) => arguments.run(&broker, json).await,
+        Command::Guard => {
+            guard::run();
+            Ok(())
+        }
         Command::Services(arguments) => arguments.run(&connect("services").await?).await,
         Command::Instances(arguments) => arguments.run(&connect("instances").await?).await,
         Command::Watch(arguments) => arguments.run(&connect("watch").await?).await,

@@ -30,6 +30,15 @@ pub(crate) enum CommandError {
     /// The arguments do not fit together.
     #[error("{0}")]
     Usage(String),
+    /// There is no nats-server to start.
+    #[error("{0}")]
+    NoNatsServer(String),
+    /// Something on this machine is not as the settings say.
+    #[error("{0}")]
+    Configuration(String),
+    /// The registry inside this process ended.
+    #[error(transparent)]
+    Registry(#[from] muster_registry::RegistryError),
     /// What was asked for failed.
     #[error("{0}")]
     Failed(String),
@@ -39,7 +48,10 @@ impl ExitReason for CommandError {
     fn exit(&self) -> Exit {
         match self {
             Self::Broker(error) => error.exit(),
+            Self::Registry(error) => error.exit(),
             Self::Usage(_) | Self::Refused(_) => Exit::Usage,
+            Self::NoNatsServer(_) => Exit::BrokerUnavailable,
+            Self::Configuration(_) => Exit::Configuration,
             Self::Query(_) | Self::NoRegistry { .. } | Self::Failed(_) => Exit::Failed,
         }
     }

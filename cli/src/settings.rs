@@ -30,6 +30,8 @@ pub(crate) struct CliSettings {
 
 impl Settings for CliSettings {
     fn check(&mut self, check: &mut Check) {
-        self.broker.check(check);
+        if self.command.needs_broker() {
+            self.broker.check(check);
+        }
     }
 }

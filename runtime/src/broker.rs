@@ -25,5 +25,5 @@ pub use connection::{Connection, Role};
 pub use error::BrokerError;
 pub use link::{LinkEvent, LinkPhase, LinkState, Operation, Violation};
 pub use permissions::Need;
-pub use requirements::SERVER_VERSION_MIN;
+pub use requirements::{SERVER_VERSION_MIN, is_recent_enough};
 pub use settings::{BrokerSettings, ServerUrl};

@@ -24,8 +24,10 @@ pub(super) fn check_version(info: &ServerInfo) -> Result<(), BrokerError> {
     })
 }
 
-/// A version that cannot be read counts as recent: it is a development build more likely than a museum piece.
-fn is_recent_enough(version: &str) -> bool {
+/// Whether a server of this version works. One that cannot be read counts as recent: it is a development build more likely
+/// than a museum piece.
+#[must_use]
+pub fn is_recent_enough(version: &str) -> bool {
     let mut parts = version
         .trim_start_matches('v')
         .split(['.', '-', '+'])
