@@ -3,10 +3,12 @@
 //! Reading order: here what goes in is handed out; `locating` finds out which log is in force and where it begins;
 //! `folding` takes its events in; `publishing` sends changes, pulses and beacons; `proposing` puts events into the log.
 
+mod announcing;
 mod continuity;
 mod counters;
 mod epochs;
 mod folding;
+mod liveness;
 mod locating;
 mod minting;
 mod peers;
@@ -26,6 +28,7 @@ pub use timing::Timing;
 
 use self::continuity::Continuity;
 use self::epochs::KnownEpochs;
+use self::liveness::Liveness;
 use self::minting::Minting;
 use self::peers::Peers;
 use self::proposals::Proposals;
@@ -79,6 +82,7 @@ pub struct Replica {
     next_mark_ms: u64,
     mark_counter: u64,
     divergence_reported_ms: Option<u64>,
+    liveness: Liveness,
     proposals: Proposals,
     wishes: Wishes,
     serving: bool,
@@ -117,7 +121,6 @@ impl Replica {
         let epochs = settings.subjects.events_of_kind(EventKind::Epoch);
         Self {
             epoch_prefix: epochs.trim_end_matches('>').to_owned(),
-            settings,
             now_ms,
             minting: Minting::default(),
             phase: Phase::Locating,
@@ -134,12 +137,14 @@ impl Replica {
             next_mark_ms: now_ms,
             mark_counter: 0,
             divergence_reported_ms: None,
+            liveness: Liveness::new(now_ms, settings.subjects.clone(), &settings.replica),
             proposals: Proposals::default(),
             wishes: Wishes::default(),
             serving: false,
             suspected: false,
             snapshot_changed: true,
             counters: Counters::new(),
+            settings,
         }
     }
 
@@ -148,7 +153,7 @@ impl Replica {
         let now_ms = now_ms.max(self.now_ms);
         let gap_ms = now_ms - self.now_ms;
         self.now_ms = now_ms;
-        if gap_ms > self.settings.timing.hedge_ms {
+        if gap_ms > self.settings.timing.freeze_ms {
             self.was_frozen();
         }
         match input {
@@ -156,7 +161,10 @@ impl Replica {
                 self.minting.refresh(wall, random);
                 self.tick(effects);
             }
-            Input::LogConnected(connected) => self.continuity.set_connected(now_ms, connected),
+            Input::LogConnected(connected) => {
+                self.continuity.set_connected(now_ms, connected);
+                self.liveness.gap(now_ms);
+            }
             Input::PublishConnected(connected) => {
                 self.publish_connected = connected;
                 self.peers.set_listening(now_ms, connected);
@@ -169,11 +177,13 @@ impl Replica {
                     self.report(Severity::Info, format!("the log reader stopped: {reason}"), effects);
                 }
             }
-            Input::Heartbeat { .. } | Input::HeartbeatsLost => {}
+            Input::Heartbeat { subject, payload } => self.heartbeat(subject, payload),
+            Input::HeartbeatsLost => self.liveness.gap(now_ms),
             Input::ChangeHeard(payload) => self.change_heard(payload),
             Input::PulseHeard(payload) => self.pulse_heard(payload),
             Input::BeaconHeard(payload) => self.beacon_heard(payload, effects),
-            Input::Probed { .. } | Input::Announced { .. } => {}
+            Input::Probed { probe, outcome } => self.probed(probe, &outcome),
+            Input::Announced { request, instances } => self.liveness.announcing.announced(now_ms, request, instances),
             Input::Proposed { batch, acknowledged } => self.proposed(batch, acknowledged),
         }
     }
@@ -194,6 +204,8 @@ impl Replica {
         self.serve_or_not(effects);
         self.send_due_changes(effects);
         self.send_due_pulses(effects);
+        self.look_after_leases(effects);
+        self.ask_to_announce(effects);
         self.propose(effects);
     }
 
@@ -224,3 +236,6 @@ impl Replica {
         &self.counters
     }
 }
+
+#[cfg(test)]
+mod tests;

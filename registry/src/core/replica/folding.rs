@@ -72,6 +72,7 @@ impl Replica {
                 effects,
             );
         }
+        self.liveness.leases.folded(&self.catalog, &folded);
         self.wishes.folded(self.now_ms, &folded);
         if let Some(change) = &folded.change {
             self.pulses.changed(self.now_ms, change.revision, &change.service);

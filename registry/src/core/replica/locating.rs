@@ -50,6 +50,7 @@ impl Replica {
     /// An empty catalog, and nothing left of what was to be published from the one before.
     pub(super) fn begin_catalog(&mut self, after_sequence: u64) {
         self.catalog = Catalog::default();
+        self.liveness.leases.rebuild(&self.catalog);
         self.begin_publishing(after_sequence);
     }
 

@@ -11,6 +11,7 @@ use muster_schemas::pulse::CatalogState;
 use muster_schemas::{Event, EventData, EventKind, FOLD_VERSION, Source, Timestamp};
 
 use super::proposals::BATCH_MAX;
+use super::snapshot::AGENT_HEARD_MS;
 use super::{Awaiting, Phase, Replica};
 use crate::core::catalog::{Folded, News, Outcome};
 use crate::core::io::{Effects, Severity};
@@ -68,17 +69,13 @@ impl Wishes {
 impl Replica {
     pub(super) fn propose(&mut self, effects: &mut Effects) {
         let timing = &self.settings.timing;
-        let may = self.proposals.is_free(self.now_ms, timing)
-            && self.continuity.is_connected()
-            && self.continuity.suspicion().is_none()
-            && self.continuity.end_confirmed_ms().is_some();
-        if !may {
+        if !self.proposals.is_free(self.now_ms, timing) || !self.knows_the_end() {
             return;
         }
         let data = match self.phase {
             Phase::Locating | Phase::Warming { .. } => Vec::new(),
             Phase::Awaiting(awaiting) => self.first_epoch(awaiting).into_iter().collect(),
-            Phase::Live => self.wishes_when_live(effects),
+            Phase::Live => self.wishes_when_live(),
         };
         if data.is_empty() {
             return;
@@ -95,6 +92,18 @@ impl Replica {
         }
     }
 
+    /// Whether the log is what it was, and this replica has been at its end.
+    fn knows_the_end(&self) -> bool {
+        self.continuity.is_connected()
+            && self.continuity.suspicion().is_none()
+            && self.continuity.end_confirmed_ms().is_some()
+    }
+
+    /// Whether this replica may decide about what is in the catalog.
+    pub(super) fn decides(&self) -> bool {
+        self.phase == Phase::Live && self.knows_the_end() && self.catalog.is_supported()
+    }
+
     fn event(&mut self, data: EventData) -> Event {
         Event {
             id: self.minting.event_id(),
@@ -108,6 +117,7 @@ impl Replica {
         if !self.proposals.answered(batch) {
             return;
         }
+        self.liveness.proposed(acknowledged);
         let carrying = std::mem::take(&mut self.wishes.carrying);
         if !acknowledged {
             self.counters.batches_failed += 1;
@@ -160,8 +170,8 @@ impl Replica {
         })
     }
 
-    fn wishes_when_live(&mut self, _effects: &mut Effects) -> Vec<EventData> {
-        let Some(delay_ms) = self.proposing_delay_ms().filter(|_| self.catalog.is_supported()) else {
+    fn wishes_when_live(&mut self) -> Vec<EventData> {
+        let Some(delay_ms) = self.proposing_delay_ms().filter(|_| self.decides()) else {
             return Vec::new();
         };
         if let Some(epoch) = self.successor(delay_ms) {
@@ -169,6 +179,7 @@ impl Replica {
         }
         let mut wishes = self.lapses(delay_ms);
         wishes.extend(self.recovery(delay_ms));
+        wishes.extend(self.expiries(BATCH_MAX.saturating_sub(wishes.len() + 1)));
         self.add_carried(delay_ms, &mut wishes);
         wishes
     }
@@ -268,6 +279,8 @@ impl Replica {
 
     /// How long the announcements of all agents take at their pace.
     fn announcing_ms(&self) -> u64 {
-        0
+        let agents = self.liveness.leases.agents_heard(self.now_ms, AGENT_HEARD_MS);
+        let per_second = u64::from(self.settings.timing.announce_per_second.max(1));
+        u64::try_from(agents).unwrap_or(u64::MAX).saturating_mul(1_000) / per_second
     }
 }

@@ -17,6 +17,9 @@ use crate::core::io::{Effect, Effects, Outgoing, OutgoingKind, Severity};
 /// The same divergence is not reported more often than this.
 const DIVERGENCE_AGAIN_MS: u64 = 10_000;
 
+/// A broker server counts as heard for this long.
+const SERVER_HEARD_MS: u64 = 2_000;
+
 /// The parts of a change by which it is recognised.
 #[derive(Deserialize)]
 struct ChangeHead {
@@ -89,7 +92,7 @@ impl Replica {
             revision: self.catalog.revision(),
             digest: self.catalog.digest(),
             fold_versions: FOLD_VERSIONS.to_vec(),
-            servers: Vec::new(),
+            servers: self.liveness.leases.servers_heard(self.now_ms, SERVER_HEARD_MS),
         };
         let subject = self.settings.subjects.beacon(&self.settings.replica);
         self.send(OutgoingKind::Beacon, subject, &beacon, effects);
@@ -145,6 +148,10 @@ impl Replica {
     }
 
     pub(super) fn change_heard(&mut self, payload: &[u8]) {
+        if payload.is_empty() {
+            // A permission check of somebody who starts; the same for pulses and beacons.
+            return;
+        }
         let Ok(change) = serde_json::from_slice::<ChangeHead>(payload) else {
             self.counters.messages_refused += 1;
             return;
@@ -159,16 +166,24 @@ impl Replica {
     }
 
     pub(super) fn pulse_heard(&mut self, payload: &[u8]) {
+        if payload.is_empty() {
+            return;
+        }
         let Ok(pulse) = serde_json::from_slice::<Pulse>(payload) else {
             self.counters.messages_refused += 1;
             return;
         };
         if Some(pulse.epoch) == self.catalog.epoch() {
             self.pulses.heard(self.now_ms, &pulse, &self.settings.timing);
+            // Its sender has sent, or seen, every change up to there.
+            self.counters.changes_seen += self.ring.saw_through(Revision(pulse.epoch, pulse.to));
         }
     }
 
     pub(super) fn beacon_heard(&mut self, payload: &[u8], effects: &mut Effects) {
+        if payload.is_empty() {
+            return;
+        }
         let Ok(beacon) = serde_json::from_slice::<Beacon>(payload) else {
             self.counters.messages_refused += 1;
             return;

@@ -95,6 +95,19 @@ impl Ring {
         spared
     }
 
+    /// Another replica's pulse says that everything up to here was published. How many held changes that spares.
+    pub(super) fn saw_through(&mut self, revision: Revision) -> u64 {
+        let mut spared = 0;
+        for held in &mut self.held {
+            if held.publication.revision > revision {
+                break;
+            }
+            spared += u64::from(!std::mem::replace(&mut held.seen, true));
+        }
+        self.drop_seen();
+        spared
+    }
+
     /// Takes out the next change that this replica has to publish now, being `rank`th (none: not ranked, so last).
     pub(super) fn next_due(&mut self, now_ms: u64, rank: Option<u32>, timing: &Timing) -> Option<Publication> {
         self.drop_seen();

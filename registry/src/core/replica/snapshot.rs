@@ -10,6 +10,9 @@ use super::{Phase, Replica};
 use crate::core::catalog::Catalog;
 use crate::core::io::{Effect, Effects};
 
+/// An agent heard within this time counts as being there: the default TTL.
+pub(super) const AGENT_HEARD_MS: u64 = 10_000;
+
 /// The catalog at one revision. It stays as it is for as long as somebody holds it.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
@@ -60,7 +63,7 @@ impl Replica {
         }
     }
 
-    fn head_age_ms(&self) -> Option<u64> {
+    pub(super) fn head_age_ms(&self) -> Option<u64> {
         let confirmed_ms = self.continuity.end_confirmed_ms()?;
         Some(self.now_ms.saturating_sub(confirmed_ms))
     }
@@ -124,7 +127,7 @@ impl Replica {
             instances: self.catalog.instances_count(),
             tombstones: count(self.catalog.tombstones_count()),
             intents: count(self.catalog.intents_count()),
-            agents: 0,
+            agents: count(self.liveness.leases.agents_heard(now_ms, AGENT_HEARD_MS)),
             outcomes: outcomes.map(|(word, count)| ((*word).to_owned(), *count)).collect(),
         }
     }

@@ -16,6 +16,8 @@ pub struct Timing {
     pub hedge_ms: u64,
     /// The longest that any rank waits to publish one change.
     pub hedge_ms_max: u64,
+    /// A process that did not run for this long was frozen: it takes in what others did before it ranks itself again.
+    pub freeze_ms: u64,
     /// How often every bucket gets a pulse.
     pub pulse_ms: u64,
     /// How long after the last change of a burst its buckets get a pulse.
@@ -56,6 +58,8 @@ pub struct Timing {
     pub announce_per_second: u32,
     /// An agent is not asked again for the same digest within this time; doubled each time.
     pub announce_again_ms: u64,
+    /// How long after its agreement to announce an agent has had the time to register what it vouches for.
+    pub announced_settle_ms: u64,
     /// Nothing charged for this long: alarm, and no proposals.
     pub deaf_ms: u64,
 }
@@ -69,6 +73,7 @@ impl Default for Timing {
             beacon_silence_ms: 600,
             hedge_ms: 300,
             hedge_ms_max: 1_000,
+            freeze_ms: 300,
             pulse_ms: 2_000,
             pulse_after_burst_ms: 50,
             pulse_window_ms: 6_000,
@@ -89,6 +94,7 @@ impl Default for Timing {
             repropose_ms: 2_000,
             announce_per_second: 50,
             announce_again_ms: 30_000,
+            announced_settle_ms: 5_000,
             deaf_ms: 60_000,
         }
     }

@@ -81,3 +81,14 @@ fn the_ring_is_bounded_and_counts_what_it_gives_up() {
     assert_eq!(ring.len(), 0);
     assert_eq!(ring.bytes, 0);
 }
+
+#[test]
+fn a_pulse_spares_every_change_up_to_its_end() {
+    let mut ring = Ring::default();
+    for sequence in 1..=3 {
+        ring.hold(0, publication(sequence));
+    }
+    assert_eq!(ring.saw_through(revision(2)), 2);
+    assert_eq!(ring.first_unseen(), Some(revision(3)));
+    assert_eq!(ring.saw_through(revision(2)), 0);
+}

@@ -1,0 +1,356 @@
+//! From a silence to an `expire`: whose time is used up is probed first, and every decision rests on what is so when it is
+//! sent.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use muster_schemas::entry::{Evidence, ProbeResult};
+use muster_schemas::event::{Expiry, ExpiryCause};
+use muster_schemas::{AgentId, EventData, Instance, ReplicaId, Subjects};
+
+use super::Replica;
+use super::announcing::Announcing;
+use super::proposals::BATCH_MAX;
+use crate::core::io::{Effect, Effects, ProbeOutcome};
+use crate::core::leases::{Beat, Due, DueInstance, Heard, Leases, Verdict};
+
+/// Probes under way at once; whoever is due beyond that waits.
+const PROBES_MAX: usize = 256;
+/// Agents that wait for their probe while an older replica has the first word; whoever is due beyond that comes again.
+const WAITING_MAX: usize = 10_000;
+/// Alarms of the same kind are not raised more often than this.
+const ALARM_AGAIN_MS: u64 = 10_000;
+/// So few suspects are no storm, however small the fleet.
+const STORM_MIN: u64 = 10;
+
+/// Who was heard, who is being asked, and who is given up.
+#[derive(Debug)]
+pub(super) struct Liveness {
+    pub(super) leases: Leases,
+    pub(super) announcing: Announcing,
+    listening_since_ms: u64,
+    /// Agents that are due, and when this replica may probe them: (due since, agent).
+    waiting: VecDeque<(u64, Due)>,
+    probes: BTreeMap<u64, Probing>,
+    last_probe: u64,
+    /// Given up, to be proposed with the next batch; bounded by the probes.
+    convinced: Vec<Convinced>,
+    /// Agents of the batch under way.
+    proposing: Vec<AgentId>,
+    storm_alarm_ms: Option<u64>,
+    deaf_alarm_ms: Option<u64>,
+}
+
+/// A probe under way.
+#[derive(Debug)]
+struct Probing {
+    agent: AgentId,
+    sent_ms: u64,
+    /// Whose time is used up.
+    due: Vec<DueInstance>,
+    /// All that was held for the agent when it was asked: only of that can its answer say that it is not its own.
+    held: Vec<(Arc<Instance>, u64)>,
+}
+
+/// An instance given up, with what that rests on.
+#[derive(Debug)]
+struct Convinced {
+    instance: Arc<Instance>,
+    observed_sequence: u64,
+    cause: ExpiryCause,
+    evidence: Evidence,
+    /// A heartbeat after this moment contradicts a silence.
+    asked_ms: u64,
+}
+
+impl Liveness {
+    pub(super) fn new(now_ms: u64, subjects: Subjects, replica: &ReplicaId) -> Self {
+        Self {
+            leases: Leases::new(subjects, replica),
+            announcing: Announcing::default(),
+            listening_since_ms: now_ms,
+            waiting: VecDeque::new(),
+            probes: BTreeMap::new(),
+            last_probe: 0,
+            convinced: Vec::new(),
+            proposing: Vec::new(),
+            storm_alarm_ms: None,
+            deaf_alarm_ms: None,
+        }
+    }
+
+    /// Heartbeats may have been missed.
+    pub(super) fn gap(&mut self, now_ms: u64) {
+        self.leases.gap();
+        self.listening_since_ms = now_ms;
+    }
+
+    /// Another replica decides: whatever was begun here is dropped, and comes again if it has to.
+    fn stand_back(&mut self) {
+        let waiting = self.waiting.drain(..).map(|(_, due)| due.agent);
+        let probed = std::mem::take(&mut self.probes)
+            .into_values()
+            .map(|probing| probing.agent);
+        let convinced = self
+            .convinced
+            .drain(..)
+            .map(|convinced| convinced.instance.vouching().agent.clone());
+        let agents: Vec<_> = waiting.chain(probed).chain(convinced).collect();
+        for agent in agents {
+            self.leases.retry(&agent);
+        }
+    }
+
+    /// A batch of proposals was answered. What failed is decided anew.
+    pub(super) fn proposed(&mut self, acknowledged: bool) {
+        for agent in std::mem::take(&mut self.proposing) {
+            if !acknowledged {
+                self.leases.retry(&agent);
+            }
+        }
+    }
+}
+
+impl Replica {
+    pub(super) fn heartbeat(&mut self, subject: &str, payload: &[u8]) {
+        if payload.is_empty() {
+            // A permission check of somebody who starts.
+            return;
+        }
+        let position = self.catalog.position();
+        let wall = self.minting.wall();
+        let leases = &mut self.liveness.leases;
+        match leases.hear(self.now_ms, wall, position, subject, payload) {
+            Heard::Beat(beat) => {
+                self.counters.heartbeats += 1;
+                self.take_beat(&beat);
+            }
+            Heard::OwnMark { charged_ms } => {
+                self.counters.marks += 1;
+                self.counters.marks_charged += u64::from(charged_ms.is_some());
+                self.counters.charged_ms = self.liveness.leases.charged_total_ms();
+                self.wishes.charged(charged_ms.unwrap_or(0));
+            }
+            Heard::OthersMark => {}
+            Heard::Unheard(_) => self.counters.heartbeats_refused += 1,
+        }
+    }
+
+    fn take_beat(&mut self, beat: &Beat) {
+        if let Some(acked) = beat.acked {
+            self.learn_position(acked.epoch(), acked.sequence());
+        }
+        let asks = beat.verdict == Verdict::Differs && self.asks_agents();
+        let announcing = &mut self.liveness.announcing;
+        match beat.verdict {
+            Verdict::Same => announcing.agrees(&beat.agent),
+            Verdict::Differs if asks => {
+                announcing.differs(self.now_ms, &beat.agent, beat.claimed, &self.settings.timing);
+            }
+            Verdict::Differs | Verdict::Unsettled => {}
+        }
+    }
+
+    /// Takes the next steps with those whose time is used up, if it is this replica's turn.
+    pub(super) fn look_after_leases(&mut self, effects: &mut Effects) {
+        self.raise_alarms(effects);
+        let Some(delay_ms) = self.expiring_delay_ms() else {
+            self.liveness.stand_back();
+            return;
+        };
+        while self.liveness.waiting.len() < WAITING_MAX {
+            let Some(due) = self.liveness.leases.next_due(self.now_ms, &self.catalog) else {
+                break;
+            };
+            self.liveness.waiting.push_back((self.now_ms, due));
+        }
+        let now_ms = self.now_ms;
+        while self.liveness.probes.len() < PROBES_MAX {
+            let is_ready = |(since_ms, _): &mut (u64, Due)| now_ms >= *since_ms + delay_ms;
+            let Some((since_ms, due)) = self.liveness.waiting.pop_front_if(is_ready) else {
+                break;
+            };
+            self.probe_if_still_due(since_ms, due, effects);
+        }
+        while self.liveness.probes.len() < PROBES_MAX {
+            let timing = &self.settings.timing;
+            let Some(agent) = self.liveness.announcing.next_to_probe(now_ms, timing) else {
+                break;
+            };
+            self.probe(agent, Vec::new(), effects);
+        }
+    }
+
+    /// Lease clock or not: none while this replica may give up nobody.
+    fn expiring_delay_ms(&self) -> Option<u64> {
+        self.proposing_delay_ms()
+            .filter(|_| self.decides() && !self.is_deaf() && self.publish_connected)
+    }
+
+    fn is_deaf(&self) -> bool {
+        let liveness = &self.liveness;
+        let uncharged_ms = liveness.leases.uncharged_ms(self.now_ms, liveness.listening_since_ms);
+        uncharged_ms >= self.settings.timing.deaf_ms
+    }
+
+    fn probe_if_still_due(&mut self, since_ms: u64, mut due: Due, effects: &mut Effects) {
+        let heard_ms = self.liveness.leases.agent(&due.agent).and_then(|view| view.heard_ms());
+        if heard_ms.is_some_and(|heard_ms| heard_ms >= since_ms) {
+            return;
+        }
+        due.instances.retain(|due| {
+            let name = due.instance.vouching();
+            self.catalog.last_sequence(&name.service, &name.instance) == Some(due.observed_sequence)
+        });
+        if !due.instances.is_empty() {
+            self.probe(due.agent, due.instances, effects);
+        }
+    }
+
+    fn probe(&mut self, agent: AgentId, due: Vec<DueInstance>, effects: &mut Effects) {
+        let view = self.liveness.leases.agent(&agent);
+        let held = view.iter().flat_map(|view| view.instances()).filter_map(|instance| {
+            let sequence = self.catalog.last_sequence(instance.service(), instance.id())?;
+            Some((Arc::clone(instance), sequence))
+        });
+        let probing = Probing {
+            agent: agent.clone(),
+            sent_ms: self.now_ms,
+            due,
+            held: held.collect(),
+        };
+        self.liveness.last_probe += 1;
+        let probe = self.liveness.last_probe;
+        self.liveness.probes.insert(probe, probing);
+        self.counters.probes += 1;
+        effects.push(Effect::Probe { probe, agent });
+    }
+
+    pub(super) fn probed(&mut self, probe: u64, outcome: &ProbeOutcome<'_>) {
+        let Some(probing) = self.liveness.probes.remove(&probe) else {
+            return;
+        };
+        let silent = |result| (ExpiryCause::Silent, result);
+        let ((cause, result), gone) = match outcome {
+            ProbeOutcome::Failed => {
+                self.liveness.leases.retry(&probing.agent);
+                return;
+            }
+            ProbeOutcome::NoResponders => (silent(ProbeResult::NoResponders), probing.due),
+            ProbeOutcome::Timeout => (silent(ProbeResult::Timeout), probing.due),
+            ProbeOutcome::Answered(reply) => {
+                let unlisted = self.liveness.leases.vouched(&probing.agent, reply);
+                let was_held = |instance: &Arc<Instance>| {
+                    let held = probing.held.iter();
+                    let mut same =
+                        held.filter(|(held, _)| held.vouching().incarnation == instance.vouching().incarnation);
+                    same.find(|(held, _)| held.id() == instance.id() && held.service() == instance.service())
+                        .map(|(_, sequence)| *sequence)
+                };
+                let unlisted: Vec<_> = unlisted
+                    .into_iter()
+                    .filter_map(|instance| {
+                        let observed_sequence = was_held(&instance)?;
+                        let evidence = Evidence::default();
+                        Some(DueInstance {
+                            instance,
+                            observed_sequence,
+                            evidence,
+                        })
+                    })
+                    .collect();
+                if !self.disowns(&probing.agent, unlisted.is_empty()) {
+                    return;
+                }
+                ((ExpiryCause::Disowned, ProbeResult::Unlisted), unlisted)
+            }
+        };
+        let own = &self.settings.replica;
+        self.liveness.convinced.extend(gone.into_iter().map(|due| {
+            let evidence = Evidence {
+                heard_by: due.evidence.last_heartbeat_at.map(|_| own.clone()),
+                probe: Some(result),
+                replica: Some(own.clone()),
+                ..due.evidence
+            };
+            Convinced {
+                instance: due.instance,
+                observed_sequence: due.observed_sequence,
+                cause,
+                evidence,
+                asked_ms: probing.sent_ms,
+            }
+        }));
+    }
+
+    /// Whether what an agent's answer leaves out is disowned: only after it was asked to announce itself.
+    fn disowns(&mut self, agent: &AgentId, all_listed: bool) -> bool {
+        let timing = &self.settings.timing;
+        let announcing = &mut self.liveness.announcing;
+        if all_listed || announcing.has_announced(self.now_ms, agent, timing) {
+            return !all_listed;
+        }
+        announcing.unlisted(self.now_ms, agent, timing);
+        self.liveness.leases.retry(agent);
+        false
+    }
+
+    /// The expiries for the next batch: those whose reason still stands.
+    pub(super) fn expiries(&mut self, room: usize) -> Vec<EventData> {
+        let Some(epoch) = self.catalog.epoch() else {
+            return Vec::new();
+        };
+        let mut expiries = Vec::new();
+        let taken = self.liveness.convinced.len().min(room.min(BATCH_MAX));
+        let convinced: Vec<_> = self.liveness.convinced.drain(..taken).collect();
+        for given_up in convinced {
+            let vouching = given_up.instance.vouching();
+            let last_sequence = self.catalog.last_sequence(&vouching.service, &vouching.instance);
+            let heard_ms = self
+                .liveness
+                .leases
+                .agent(&vouching.agent)
+                .and_then(|view| view.heard_ms());
+            let contradicted =
+                given_up.cause == ExpiryCause::Silent && heard_ms.is_some_and(|heard_ms| heard_ms >= given_up.asked_ms);
+            let stale_ms = self.now_ms.saturating_sub(given_up.asked_ms);
+            let is_old = stale_ms > self.settings.timing.probe_timeout_ms + self.settings.timing.propose_rank_ms;
+            if last_sequence != Some(given_up.observed_sequence) || contradicted {
+                continue;
+            }
+            if is_old {
+                self.liveness.leases.retry(&vouching.agent);
+                continue;
+            }
+            self.liveness.proposing.push(vouching.agent.clone());
+            expiries.push(EventData::Expire(Expiry {
+                vouching: vouching.clone(),
+                epoch,
+                observed_sequence: given_up.observed_sequence,
+                cause: given_up.cause,
+                evidence: given_up.evidence,
+            }));
+        }
+        expiries
+    }
+
+    fn raise_alarms(&mut self, effects: &mut Effects) {
+        let again =
+            |raised_ms: Option<u64>| raised_ms.is_none_or(|ms| self.now_ms.saturating_sub(ms) >= ALARM_AGAIN_MS);
+        let suspects = self.liveness.leases.suspects();
+        let fleet = u64::try_from(self.liveness.leases.leases_count()).unwrap_or(u64::MAX);
+        if suspects >= STORM_MIN.max(fleet / 5) && again(self.liveness.storm_alarm_ms) {
+            self.liveness.storm_alarm_ms = Some(self.now_ms);
+            let text =
+                format!("{suspects} of {fleet} leases are used up at once: look at the network before the services");
+            self.alarm("storm", text, effects);
+        } else if self.continuity.is_connected() && self.is_deaf() && again(self.liveness.deaf_alarm_ms) {
+            self.liveness.deaf_alarm_ms = Some(self.now_ms);
+            let text = format!(
+                "no mark came back in time for {} ms: this replica gives up nobody until one does",
+                self.settings.timing.deaf_ms
+            );
+            self.alarm("deaf", text, effects);
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Several replicas on one simulated broker, in virtual time.
+
+mod agents;
+mod beginnings;
+mod breaks;
+mod publishing;
+mod world;

@@ -1,0 +1,142 @@
+//! Simulated agents: they register, send heartbeats, answer probes, and die.
+
+use bytes::Bytes;
+use muster_schemas::agent::{ProbeReply, instance_key};
+use muster_schemas::heartbeat::Heartbeat;
+use muster_schemas::{
+    AgentId, Digest, EventData, Health, Incarnation, InstanceId, MinRevision, Registration, ServiceName, SessionId,
+    Source, Vouching, WIRE_VERSION,
+};
+
+use super::world::{World, service};
+
+const HEARTBEAT_MS: u64 = 2_000;
+
+pub(super) struct SimulatedAgent {
+    pub(super) id: AgentId,
+    pub(super) session: SessionId,
+    /// Runs: sends heartbeats and answers probes.
+    pub(super) alive: bool,
+    /// Answers probes, but its heartbeats do not arrive.
+    pub(super) mute: bool,
+    pub(super) instances: Vec<Vouching>,
+    acked: u64,
+    counter: u64,
+    next_beat_ms: u64,
+}
+
+impl SimulatedAgent {
+    pub(super) fn probed(&self) -> Option<ProbeReply> {
+        let listed = |vouching: &Vouching| (instance_key(&vouching.service, &vouching.instance), vouching.order());
+        self.alive.then(|| ProbeReply {
+            session: self.session,
+            incarnations: self.instances.iter().map(listed).collect(),
+        })
+    }
+
+    fn heartbeat(&mut self) -> Bytes {
+        self.counter += 1;
+        let digest = |vouching: &Vouching| {
+            let (incarnation, generation) = vouching.order();
+            Digest::of_vouching(&vouching.service, &vouching.instance, incarnation, generation)
+        };
+        let heartbeat = Heartbeat {
+            v: WIRE_VERSION,
+            session: self.session,
+            counter: self.counter,
+            instances: u32::try_from(self.instances.len()).unwrap(),
+            digest: self.instances.iter().map(digest).sum(),
+            acked: Some(MinRevision(None, self.acked)),
+            conn: None,
+        };
+        Bytes::from(serde_json::to_vec(&heartbeat).unwrap())
+    }
+}
+
+fn registration(vouching: Vouching) -> Registration {
+    Registration {
+        vouching,
+        ttl_ms: 10_000,
+        linger_ms: 2_000,
+        version: None,
+        endpoints: Vec::new(),
+        tags: Vec::new(),
+        metadata: std::collections::BTreeMap::new(),
+        weight: 100,
+        locality: None,
+        node: None,
+        health: Health::default(),
+        extra: std::collections::BTreeMap::new(),
+    }
+}
+
+impl World {
+    /// An agent of this name that vouches for one instance of each service, registered.
+    pub(super) fn start_agent(&mut self, name: &str, services: &[&str]) -> AgentId {
+        let id = AgentId::new(name).unwrap();
+        let minted_ms = u64::try_from(self.wall().as_ms()).unwrap();
+        let vouching = |service: ServiceName| Vouching {
+            service,
+            instance: InstanceId::new(name).unwrap(),
+            agent: id.clone(),
+            session: SessionId::from_parts(minted_ms, 1),
+            incarnation: Incarnation::from_parts(minted_ms, 1),
+            generation: 0,
+        };
+        let agent = SimulatedAgent {
+            id: id.clone(),
+            session: SessionId::from_parts(minted_ms, 1),
+            alive: true,
+            mute: false,
+            instances: services.iter().map(|name| vouching(service(name))).collect(),
+            acked: 0,
+            counter: 0,
+            next_beat_ms: self.now_ms,
+        };
+        self.agents.insert(id.clone(), agent);
+        self.announce(&id);
+        id
+    }
+
+    /// The agent registers everything again, if it runs and there is a stream; how many registrations that makes.
+    pub(super) fn announce(&mut self, id: &AgentId) -> Option<u32> {
+        let agent = self.agents.get_mut(id).filter(|agent| agent.alive)?;
+        self.stream.as_ref()?;
+        for vouching in &mut agent.instances {
+            vouching.generation += 1;
+        }
+        let instances = agent.instances.clone();
+        let count = u32::try_from(instances.len()).unwrap();
+        for vouching in instances {
+            let data = EventData::Register(registration(vouching));
+            let sequence = self.append_event(Source::Agent(id.clone()), data);
+            self.agent(id).acked = sequence;
+        }
+        Some(count)
+    }
+
+    pub(super) fn agent(&mut self, id: &AgentId) -> &mut SimulatedAgent {
+        self.agents.get_mut(id).expect("an agent")
+    }
+
+    /// Heartbeats that are due.
+    pub(super) fn step_agents(&mut self) {
+        let now_ms = self.now_ms;
+        let due = |agent: &&mut SimulatedAgent| agent.alive && now_ms >= agent.next_beat_ms;
+        let beats: Vec<_> = self
+            .agents
+            .values_mut()
+            .filter(due)
+            .map(|agent| {
+                agent.next_beat_ms = now_ms + HEARTBEAT_MS;
+                (agent.id.clone(), agent.mute, agent.heartbeat())
+            })
+            .collect();
+        for (id, mute, payload) in beats {
+            if !mute {
+                let subject = self.subjects.heartbeat(&id);
+                self.beat(&subject, &payload);
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Logs that break under running replicas.
+
+use muster_schemas::pulse::CatalogState;
+
+use super::world::World;
+use crate::core::io::Severity;
+
+fn epoch_of(world: &World, index: usize) -> Option<muster_schemas::EpochId> {
+    world.nodes[index].replica.status(world.now_ms).epoch
+}
+
+/// Two replicas, one agent, and the stream as it was before three more events.
+fn with_backup() -> (World, super::world::Stream) {
+    let mut world = World::settled(2);
+    world.start_agent("web1", &["orders"]);
+    world.run(500);
+    let backup = world.stream.clone().unwrap();
+    world.start_agent("web2", &["orders"]);
+    world.start_agent("web3", &["orders"]);
+    world.run(1_000);
+    (world, backup)
+}
+
+#[test]
+fn a_deleted_stream_is_followed_by_a_new_epoch_into_which_everything_comes_back() {
+    let (mut world, _) = with_backup();
+    let old = epoch_of(&world, 0);
+    world.stream = None;
+    world.until(10_000, "a new epoch", |world| {
+        (0..2).all(|index| world.nodes[index].serving && epoch_of(world, index) > old)
+    });
+    assert!(world.all_are(CatalogState::Recovering));
+    world.until(5_000, "all instances are back", |world| {
+        world
+            .nodes
+            .iter()
+            .all(|node| node.replica.status(world.now_ms).instances == 3)
+    });
+    world.assert_agreement();
+}
+
+#[test]
+fn a_restored_backup_is_noticed_although_new_events_took_the_same_sequences() {
+    let (mut world, backup) = with_backup();
+    let old = epoch_of(&world, 0);
+    for index in 0..2 {
+        world.set_connected(index, false);
+    }
+    world.run(100);
+    world.stream = Some(backup);
+    for number in 0..5 {
+        world.start_agent(&format!("other{number}"), &["payments"]);
+    }
+    for index in 0..2 {
+        world.set_connected(index, true);
+    }
+    world.until(10_000, "a new epoch", |world| {
+        (0..2).all(|index| epoch_of(world, index) > old)
+    });
+    world.until(5_000, "what was lost is back", |world| {
+        world
+            .nodes
+            .iter()
+            .all(|node| node.replica.status(world.now_ms).instances >= 3)
+    });
+    world.assert_agreement();
+}
+
+#[test]
+fn while_a_break_is_being_checked_there_are_neither_pulses_nor_proposals() {
+    let (mut world, backup) = with_backup();
+    let whole = world.stream.replace(backup);
+    world.until(2_000, "a suspicion", |world| {
+        world
+            .nodes
+            .iter()
+            .all(|node| node.reports.iter().any(|(severity, _)| *severity == Severity::Warning))
+    });
+    world.sent.clear();
+    world.proposed.clear();
+    world.run(500);
+    assert_eq!((world.pulses().len(), world.proposed.len()), (0, 0));
+    let epoch = epoch_of(&world, 0);
+    world.stream = whole;
+    world.run(4_000);
+    assert!(!world.pulses().is_empty());
+    assert_eq!(epoch_of(&world, 0), epoch, "the log was whole after all");
+}
+
+#[test]
+fn a_trimmed_log_that_was_read_to_its_end_is_read_on() {
+    let (mut world, _) = with_backup();
+    let epoch = epoch_of(&world, 0);
+    let last = world.stream.as_ref().unwrap().last_sequence;
+    world.stream.as_mut().unwrap().purge_below(last + 1);
+    world.set_connected(1, false);
+    world.run(1_000);
+    world.set_connected(1, true);
+    world.start_agent("web4", &["orders"]);
+    world.run(5_000);
+    assert_eq!(epoch_of(&world, 0), epoch);
+    world.assert_agreement();
+    assert_eq!(world.nodes[1].replica.status(world.now_ms).instances, 4);
+}
+
+#[test]
+fn a_newcomer_at_a_trimmed_log_appends_nothing_while_somebody_knows_it() {
+    let (mut world, _) = with_backup();
+    let epoch = epoch_of(&world, 0);
+    let last = world.stream.as_ref().unwrap().last_sequence;
+    world.stream.as_mut().unwrap().purge_below(last + 1);
+    let index = world.start_replica();
+    world.run(10_000);
+    assert!(!world.nodes[index].serving);
+    let reason = world.nodes[index].replica.status(world.now_ms).reason;
+    assert!(reason.is_some_and(|reason| reason.contains("trimmed")));
+    assert_eq!(epoch_of(&world, 0), epoch);
+}
+
+#[test]
+fn a_recovery_ends_after_its_time_on_the_lease_clock() {
+    let (mut world, _) = with_backup();
+    world.stream = None;
+    world.until(10_000, "recovering", |world| world.all_are(CatalogState::Recovering));
+    let took_ms = world.until(60_000, "ready", |world| world.all_are(CatalogState::Ready));
+    assert!((30_000..35_000).contains(&took_ms), "{took_ms}");
+    world.assert_agreement();
+    assert_eq!(world.nodes[0].replica.status(world.now_ms).instances, 3);
+}

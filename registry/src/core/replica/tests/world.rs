@@ -1,0 +1,471 @@
+//! A broker with one stream, replicas on it, and faults; time moves in steps of ten milliseconds.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use muster_schemas::agent::{AnnounceRequest, ProbeReply};
+use muster_schemas::pulse::{CatalogState, Pulse};
+use muster_schemas::{
+    AgentId, Change, Event, EventData, Namespace, OperatorName, Prefix, ReplicaId, ServiceName, Source, Subjects,
+    Timestamp,
+};
+
+use super::agents::SimulatedAgent;
+use crate::core::io::{
+    Effect, Effects, Input, Inspection, LogFacts, Outgoing, OutgoingKind, ProbeOutcome, ProposedEvent, Record, Severity,
+};
+use crate::core::replica::{Replica, ReplicaSettings, Timing};
+
+pub(super) const STEP_MS: u64 = 10;
+/// The host's clock at time zero.
+pub(super) const WALL_MS: i64 = 1_800_000_000_000;
+
+#[derive(Debug, Clone)]
+pub(super) struct Stored {
+    pub(super) sequence: u64,
+    pub(super) at: Timestamp,
+    pub(super) subject: String,
+    pub(super) payload: Vec<u8>,
+}
+
+impl Stored {
+    fn record(&self) -> Record<'_> {
+        Record {
+            sequence: self.sequence,
+            at: self.at,
+            subject: &self.subject,
+            payload: &self.payload,
+        }
+    }
+}
+
+/// The one stream. Its sequences begin at 1.
+#[derive(Debug, Clone)]
+pub(super) struct Stream {
+    pub(super) created_at: Timestamp,
+    pub(super) first_sequence: u64,
+    pub(super) last_sequence: u64,
+    pub(super) events: Vec<Stored>,
+}
+
+impl Stream {
+    fn new(created_at: Timestamp) -> Self {
+        Self {
+            created_at,
+            first_sequence: 1,
+            last_sequence: 0,
+            events: Vec::new(),
+        }
+    }
+
+    pub(super) fn purge_below(&mut self, sequence: u64) {
+        self.first_sequence = sequence;
+        self.events.retain(|event| event.sequence >= sequence);
+    }
+}
+
+/// An input on its way to a replica.
+enum Post {
+    LogConnected(bool),
+    PublishConnected(bool),
+    Inspected {
+        check: u64,
+        stream: Option<Box<Stream>>,
+        own: Option<u64>,
+        epochs: bool,
+    },
+    Heartbeat(String, Bytes),
+    Change(Bytes),
+    Pulse(Bytes),
+    Beacon(Bytes),
+    Probed(u64, Option<ProbeReply>),
+    Announced(u64, Option<u32>),
+    Proposed(u64, bool),
+}
+
+pub(super) struct Node {
+    pub(super) replica: Replica,
+    pub(super) frozen: bool,
+    pub(super) stopped: bool,
+    /// Proposals are swallowed, and reported as failed.
+    pub(super) proposals_fail: bool,
+    pub(super) serving: bool,
+    pub(super) reports: Vec<(Severity, String)>,
+    publish_connected: bool,
+    log_connected: bool,
+    reader: Option<(u64, u64)>,
+    inbox: VecDeque<Post>,
+}
+
+/// What was sent, when, by which replica.
+pub(super) struct Sent {
+    pub(super) ms: u64,
+    pub(super) by: usize,
+    pub(super) message: Outgoing,
+}
+
+pub(super) struct World {
+    pub(super) now_ms: u64,
+    pub(super) subjects: Subjects,
+    pub(super) timing: Timing,
+    pub(super) stream: Option<Stream>,
+    pub(super) nodes: Vec<Node>,
+    pub(super) agents: BTreeMap<AgentId, SimulatedAgent>,
+    pub(super) sent: Vec<Sent>,
+    pub(super) proposed: Vec<(u64, usize, ProposedEvent)>,
+    pub(super) probes: Vec<(u64, AgentId)>,
+    pub(super) announces: Vec<(u64, AgentId)>,
+    /// Batches that reach the stream at the end of the step: (by, batch, events).
+    on_their_way: Vec<(usize, u64, Vec<ProposedEvent>)>,
+    streams_created: i64,
+    random: u128,
+}
+
+impl World {
+    /// No stream, no replicas, no agents.
+    pub(super) fn new() -> Self {
+        Self {
+            now_ms: 0,
+            subjects: Subjects::new(Prefix::default(), Namespace::default()),
+            timing: Timing::default(),
+            stream: None,
+            nodes: Vec::new(),
+            agents: BTreeMap::new(),
+            sent: Vec::new(),
+            proposed: Vec::new(),
+            probes: Vec::new(),
+            announces: Vec::new(),
+            on_their_way: Vec::new(),
+            streams_created: 0,
+            random: 1,
+        }
+    }
+
+    /// So many replicas, the first the oldest, with a log begun and everybody at its end.
+    pub(super) fn settled(replicas: usize) -> Self {
+        let mut world = Self::new();
+        for _ in 0..replicas {
+            world.start_replica();
+        }
+        world.until(10_000, "all replicas serve", |world| {
+            world.nodes.iter().all(|node| node.serving)
+        });
+        world.run(1_000);
+        world.sent.clear();
+        world
+    }
+
+    pub(super) fn start_replica(&mut self) -> usize {
+        let index = self.nodes.len();
+        let settings = ReplicaSettings {
+            subjects: self.subjects.clone(),
+            replica: ReplicaId::new(&format!("r{index}")).unwrap(),
+            started_at: self.wall(),
+            datacenter: None,
+            software_version: "test".to_owned(),
+            timing: self.timing.clone(),
+        };
+        let mut node = Node {
+            replica: Replica::new(settings, self.now_ms),
+            frozen: false,
+            stopped: false,
+            proposals_fail: false,
+            serving: false,
+            reports: Vec::new(),
+            publish_connected: false,
+            log_connected: false,
+            reader: None,
+            inbox: VecDeque::new(),
+        };
+        set_connected(&mut node, true);
+        self.nodes.push(node);
+        index
+    }
+
+    pub(super) fn wall(&self) -> Timestamp {
+        Timestamp::from_ms(WALL_MS.saturating_add_unsigned(self.now_ms))
+    }
+
+    pub(super) fn node(&mut self, index: usize) -> &mut Node {
+        &mut self.nodes[index]
+    }
+
+    pub(super) fn set_connected(&mut self, index: usize, connected: bool) {
+        set_connected(&mut self.nodes[index], connected);
+    }
+
+    /// Appends an event as any publisher would; its sequence.
+    pub(super) fn append(&mut self, subject: String, payload: Vec<u8>) -> u64 {
+        let at = self.wall();
+        let stream = self.stream.as_mut().expect("a stream");
+        stream.last_sequence += 1;
+        stream.events.push(Stored {
+            sequence: stream.last_sequence,
+            at,
+            subject,
+            payload,
+        });
+        stream.last_sequence
+    }
+
+    pub(super) fn append_event(&mut self, source: Source, data: EventData) -> u64 {
+        let event = Event {
+            id: format!("event-{}", self.now_ms),
+            source,
+            time: None,
+            data,
+        };
+        let payload = event.encode(&Namespace::default()).unwrap();
+        self.append(event.subject(&self.subjects), payload)
+    }
+
+    pub(super) fn operator(&self) -> Source {
+        Source::Operator(OperatorName::new("ada").unwrap())
+    }
+
+    pub(super) fn create_stream(&mut self) {
+        self.streams_created += 1;
+        let created_at = Timestamp::from_ms(self.wall().as_ms() + self.streams_created);
+        self.stream = Some(Stream::new(created_at));
+    }
+
+    /// Lets so much time pass.
+    pub(super) fn run(&mut self, ms: u64) {
+        let end_ms = self.now_ms + ms;
+        while self.now_ms < end_ms {
+            self.step();
+        }
+    }
+
+    /// Lets time pass until something is so; how long that took.
+    pub(super) fn until(&mut self, deadline_ms: u64, what: &str, is_so: impl Fn(&Self) -> bool) -> u64 {
+        let start_ms = self.now_ms;
+        while !is_so(self) {
+            let seen = || -> Vec<_> {
+                let status = |node: &Node| node.replica.status(self.now_ms);
+                self.nodes
+                    .iter()
+                    .map(|node| (status(node), node.reports.clone()))
+                    .collect()
+            };
+            assert!(
+                self.now_ms < start_ms + deadline_ms,
+                "not within {deadline_ms} ms: {what}; replicas: {:#?}",
+                seen()
+            );
+            self.step();
+        }
+        self.now_ms - start_ms
+    }
+
+    fn step(&mut self) {
+        self.now_ms += STEP_MS;
+        self.step_agents();
+        for index in 0..self.nodes.len() {
+            if !self.nodes[index].frozen && !self.nodes[index].stopped {
+                self.step_node(index);
+            }
+        }
+        for (index, batch, events) in std::mem::take(&mut self.on_their_way) {
+            let fails = self.nodes[index].proposals_fail || self.stream.is_none();
+            for event in events {
+                self.proposed.push((self.now_ms, index, event.clone()));
+                if !fails {
+                    self.append(event.subject, event.payload.to_vec());
+                }
+            }
+            self.nodes[index].inbox.push_back(Post::Proposed(batch, !fails));
+        }
+    }
+
+    fn step_node(&mut self, index: usize) {
+        let (now_ms, wall) = (self.now_ms, self.wall());
+        let mut effects = Effects::new();
+        let node = &mut self.nodes[index];
+        while let Some(post) = node.inbox.pop_front() {
+            deliver(&mut node.replica, now_ms, &post, &mut effects);
+        }
+        if let (Some((reader, next)), Some(stream), true) = (&mut node.reader, &self.stream, node.log_connected) {
+            for stored in stream.events.iter().filter(|stored| stored.sequence >= *next) {
+                let record = stored.record();
+                let reader = *reader;
+                node.replica
+                    .step(now_ms, Input::Record { reader, record }, &mut effects);
+            }
+            *next = (*next).max(stream.last_sequence + 1);
+        }
+        self.random += 7;
+        let random = self.random;
+        node.replica.step(now_ms, Input::Tick { wall, random }, &mut effects);
+        let effects: Vec<_> = effects.drain().collect();
+        for effect in effects {
+            self.perform(index, effect);
+        }
+    }
+
+    fn perform(&mut self, index: usize, effect: Effect) {
+        let stream = self.stream.clone();
+        let node = &mut self.nodes[index];
+        match effect {
+            Effect::InspectLog { check, epochs, own, .. } => node.inbox.push_back(Post::Inspected {
+                check,
+                stream: stream.map(Box::new),
+                own,
+                epochs,
+            }),
+            Effect::CreateStream => {
+                if self.stream.is_none() {
+                    self.create_stream();
+                }
+            }
+            Effect::ReadLog { reader, from_sequence } => node.reader = Some((reader, from_sequence)),
+            Effect::Publish(message) => self.publish(index, message),
+            Effect::Probe { probe, agent } => {
+                self.probes.push((self.now_ms, agent.clone()));
+                let reply = self.agents.get(&agent).and_then(SimulatedAgent::probed);
+                self.nodes[index].inbox.push_back(Post::Probed(probe, reply));
+            }
+            Effect::Announce {
+                request,
+                agent,
+                payload,
+            } => {
+                let _: AnnounceRequest = serde_json::from_slice(&payload).unwrap();
+                self.announces.push((self.now_ms, agent.clone()));
+                let instances = self.announce(&agent);
+                self.nodes[index].inbox.push_back(Post::Announced(request, instances));
+            }
+            Effect::Propose { batch, events } => self.on_their_way.push((index, batch, events)),
+            Effect::Serve(serving) => node.serving = serving,
+            Effect::Report(severity, text) => node.reports.push((severity, text)),
+        }
+    }
+
+    fn publish(&mut self, by: usize, message: Outgoing) {
+        if !self.nodes[by].publish_connected {
+            return;
+        }
+        for (index, node) in self.nodes.iter_mut().enumerate() {
+            let payload = message.payload.clone();
+            let (hears, post) = match message.kind {
+                OutgoingKind::Change => (node.publish_connected, Post::Change(payload)),
+                OutgoingKind::Pulse => (node.publish_connected, Post::Pulse(payload)),
+                OutgoingKind::Beacon => (node.publish_connected, Post::Beacon(payload)),
+                OutgoingKind::Mark => (node.log_connected, Post::Heartbeat(message.subject.clone(), payload)),
+                OutgoingKind::Notice | OutgoingKind::Alarm => continue,
+            };
+            let own_echo = index == by && message.kind != OutgoingKind::Mark;
+            if hears && !own_echo && !node.stopped {
+                node.inbox.push_back(post);
+            }
+        }
+        let ms = self.now_ms;
+        self.sent.push(Sent { ms, by, message });
+    }
+
+    /// An agent's heartbeat reaches everybody who listens.
+    pub(super) fn beat(&mut self, subject: &str, payload: &Bytes) {
+        for node in self.nodes.iter_mut().filter(|node| node.log_connected && !node.stopped) {
+            node.inbox
+                .push_back(Post::Heartbeat(subject.to_owned(), payload.clone()));
+        }
+    }
+
+    pub(super) fn of_kind(&self, kind: OutgoingKind) -> impl Iterator<Item = &Sent> {
+        self.sent.iter().filter(move |sent| sent.message.kind == kind)
+    }
+
+    /// All changes that were published: when, by whom, what.
+    pub(super) fn changes(&self) -> Vec<(u64, usize, Change)> {
+        self.of_kind(OutgoingKind::Change)
+            .map(|sent| (sent.ms, sent.by, serde_json::from_slice(&sent.message.payload).unwrap()))
+            .collect()
+    }
+
+    pub(super) fn pulses(&self) -> Vec<(u64, usize, Pulse)> {
+        self.of_kind(OutgoingKind::Pulse)
+            .map(|sent| (sent.ms, sent.by, serde_json::from_slice(&sent.message.payload).unwrap()))
+            .collect()
+    }
+
+    pub(super) fn all_are(&self, state: CatalogState) -> bool {
+        self.nodes
+            .iter()
+            .filter(|node| !node.stopped)
+            .all(|node| node.replica.status(self.now_ms).state == state)
+    }
+
+    /// All running replicas hold the same, bit for bit.
+    pub(super) fn assert_agreement(&self) {
+        let mut catalogs = self.nodes.iter().filter(|node| !node.stopped).map(|node| {
+            let snapshot = node.replica.snapshot();
+            (snapshot.epoch, snapshot.revision, snapshot.catalog.digest())
+        });
+        let first = catalogs.next();
+        for other in catalogs {
+            assert_eq!(Some(other), first);
+        }
+    }
+}
+
+fn set_connected(node: &mut Node, connected: bool) {
+    node.log_connected = connected;
+    node.publish_connected = connected;
+    node.inbox.push_back(Post::LogConnected(connected));
+    node.inbox.push_back(Post::PublishConnected(connected));
+}
+
+fn deliver(replica: &mut Replica, now_ms: u64, post: &Post, effects: &mut Effects) {
+    let input = match post {
+        Post::LogConnected(connected) => Input::LogConnected(*connected),
+        Post::PublishConnected(connected) => Input::PublishConnected(*connected),
+        Post::Inspected {
+            check,
+            stream,
+            own,
+            epochs,
+        } => {
+            let (check, found) = (*check, inspection(stream.as_deref(), *own, *epochs));
+            Input::LogInspected { check, found }
+        }
+        Post::Heartbeat(subject, payload) => Input::Heartbeat { subject, payload },
+        Post::Change(payload) => Input::ChangeHeard(payload),
+        Post::Pulse(payload) => Input::PulseHeard(payload),
+        Post::Beacon(payload) => Input::BeaconHeard(payload),
+        Post::Probed(probe, reply) => Input::Probed {
+            probe: *probe,
+            outcome: reply
+                .as_ref()
+                .map_or(ProbeOutcome::NoResponders, ProbeOutcome::Answered),
+        },
+        Post::Announced(request, instances) => Input::Announced {
+            request: *request,
+            instances: *instances,
+        },
+        Post::Proposed(batch, acknowledged) => Input::Proposed {
+            batch: *batch,
+            acknowledged: *acknowledged,
+        },
+    };
+    replica.step(now_ms, input, effects);
+}
+
+fn inspection(stream: Option<&Stream>, own: Option<u64>, epochs: bool) -> Inspection<'_> {
+    let Some(stream) = stream else {
+        return Inspection::Missing;
+    };
+    let records = stream.events.iter().map(Stored::record);
+    let is_epoch = |record: &Record<'_>| epochs && record.subject.contains(".event.epoch.");
+    Inspection::Present(LogFacts {
+        created_at: stream.created_at,
+        first_sequence: stream.first_sequence,
+        last_sequence: stream.last_sequence,
+        replicas: 1,
+        epochs: records.clone().filter(is_epoch).collect(),
+        own: records.clone().find(|record| Some(record.sequence) == own),
+    })
+}
+
+pub(super) fn service(name: &str) -> ServiceName {
+    ServiceName::new(name).unwrap()
+}
