@@ -11,6 +11,7 @@ mod error;
 mod inspection;
 mod link_watch;
 mod log_reader;
+mod metrics;
 mod proposals;
 mod queries;
 mod run;
@@ -19,6 +20,7 @@ mod shell;
 mod stream;
 
 pub use error::RegistryError;
+pub use metrics::metric_docs;
 pub use run::run;
 pub use settings::RegistrySettings;
 pub use stream::Difference;

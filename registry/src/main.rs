@@ -26,12 +26,14 @@ impl Settings for ProgramSettings {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let loaded = Program::new("registry").load_or_exit::<ProgramSettings>();
+    let loaded = Program::new("registry")
+        .metrics(muster_registry::metric_docs)
+        .load_or_exit::<ProgramSettings>();
     loaded.settings.log.start();
     loaded.log_warnings();
     match run(loaded.settings.registry).await {
         Ok(()) => Exit::Success.into(),
-        Err(error) => error.exit().end("muster-registry", error),
+        Err(error) => error.exit().report("muster-registry", error),
     }
 }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 use async_nats::jetstream::response::Response;
 use async_nats::{Client, StatusCode};
 use futures::StreamExt;
-use muster_runtime::broker::{BrokerSettings, Connection, Role};
+use muster_runtime::broker::{BrokerError, BrokerSettings, Connection, LinkPhase, Role};
+use muster_runtime::logging::limited;
 use serde::Deserialize;
-use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 
 use crate::core::io::ProposedEvent;
@@ -27,7 +27,8 @@ pub(crate) struct Proposed {
     pub(crate) acknowledged: bool,
 }
 
-/// Appends batch after batch until nobody sends any; there is never more than one under way.
+/// Appends batch after batch until nobody sends any; there is never more than one under way. `role` must be of a connection
+/// that ends at the first disconnect.
 pub(crate) async fn run(
     broker: BrokerSettings,
     role: Role,
@@ -35,18 +36,16 @@ pub(crate) async fn run(
     mut batches: mpsc::Receiver<Batch>,
     done: impl AsyncFn(Proposed),
 ) {
-    let mut connection: Option<Disposable> = None;
+    let mut connection: Option<Connection> = None;
     while let Some(Batch { batch, events }) = batches.recv().await {
-        if connection.as_ref().is_none_or(Disposable::is_spent) {
-            drop(connection.take());
-            connection = Disposable::open(&broker, &role).await;
+        if !connection.as_ref().is_some_and(Connection::is_connected) {
+            connection = connect(&broker, &role).await;
         }
         let acknowledged = match &connection {
-            Some(connection) => tokio::time::timeout(timeout, connection.append(events))
-                .await
-                .unwrap_or(false),
-            None => false,
+            Some(connection) => tokio::time::timeout(timeout, append_all(connection, events)).await,
+            None => Ok(false),
         };
+        let acknowledged = acknowledged.unwrap_or(false);
         if !acknowledged {
             connection = None;
         }
@@ -54,67 +53,26 @@ pub(crate) async fn run(
     }
 }
 
-/// A connection that can be thrown away with everything in its queue: all its tasks live in a runtime of their own.
-struct Disposable {
-    connection: Connection,
-    runtime: Option<Runtime>,
+async fn connect(broker: &BrokerSettings, role: &Role) -> Option<Connection> {
+    let connected = broker.connect(role.clone()).await;
+    let complain = |error: &BrokerError| {
+        limited("proposal connection", |suppressed| {
+            tracing::warn!(suppressed, "no connection for proposals: {error}");
+        });
+    };
+    connected.inspect_err(complain).ok()
 }
 
-impl Drop for Disposable {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
-impl Disposable {
-    async fn open(broker: &BrokerSettings, role: &Role) -> Option<Self> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("muster-propose")
-            .enable_all()
-            .build()
-            .inspect_err(|error| tracing::error!(%error, "no thread for proposals"))
-            .ok()?;
-        let (broker, role) = (broker.clone(), role.clone());
-        let connecting = runtime.spawn(async move { broker.connect(role).await });
-        match connecting.await {
-            Ok(Ok(connection)) => Some(Self {
-                connection,
-                runtime: Some(runtime),
-            }),
-            outcome => {
-                runtime.shutdown_background();
-                if let Ok(Err(error)) = outcome {
-                    muster_runtime::logging::limited("proposal connection", |suppressed| {
-                        tracing::warn!(suppressed, "no connection for proposals: {error}");
-                    });
-                }
-                None
-            }
-        }
-    }
-
-    /// It was lost at least once.
-    fn is_spent(&self) -> bool {
-        self.connection.connects() != 1 || !self.connection.is_connected()
-    }
-
-    /// Appends all events, in order. False at the first failure or disconnect; any of them may be in the log then.
-    async fn append(&self, events: Vec<ProposedEvent>) -> bool {
-        let mut state = self.connection.state();
-        let lost = async {
-            loop {
-                if self.is_spent() || state.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
-        tokio::select! {
-            acknowledged = append(self.connection.client(), events) => acknowledged.unwrap_or(false) && !self.is_spent(),
-            () = lost => false,
-        }
+/// Appends all events, in order. False at the first failure or disconnect; any of them may be in the log then.
+async fn append_all(connection: &Connection, events: Vec<ProposedEvent>) -> bool {
+    let mut state = connection.state();
+    let lost = async {
+        // The sender lives as long as the connection.
+        let _ = state.wait_for(|state| state.phase != LinkPhase::Connected).await;
+    };
+    tokio::select! {
+        acknowledged = append(connection.client(), events) => acknowledged.unwrap_or(false),
+        () = lost => false,
     }
 }
 
@@ -143,7 +101,7 @@ async fn append(client: &Client, events: Vec<ProposedEvent>) -> Option<bool> {
         match serde_json::from_slice(&reply.payload) {
             Ok(Response::Ok(Acknowledgement { .. })) => {}
             Ok(Response::Err { error }) => {
-                muster_runtime::logging::limited("proposal refused", |suppressed| {
+                limited("proposal refused", |suppressed| {
                     tracing::warn!(suppressed, "the broker refuses a proposal: {error}");
                 });
                 return Some(false);

@@ -23,7 +23,7 @@ use muster_schemas::{MinRevision, ReplicaId, Subjects, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use answering::{Answering, not_ready};
-use endpoint::Endpoint;
+pub(crate) use endpoint::Endpoint;
 use service_api::ServiceApi;
 use subscriptions::{Subscriptions, Topic};
 use waiting::{Waiting, is_met};
@@ -31,6 +31,7 @@ use waiting::{Waiting, is_met};
 use crate::clock::Clock;
 use crate::core::replica::Snapshot;
 use crate::error::RegistryError;
+use crate::metrics::QueryMetrics;
 
 /// Questions answered before anything else is looked at.
 const BATCH_MAX: usize = 64;
@@ -56,6 +57,12 @@ pub(crate) struct QuerySettings {
 /// Asks the core for its status.
 pub(crate) type StatusRequest = oneshot::Sender<Status>;
 
+/// Where the task shows how it is.
+pub(crate) struct Shown {
+    pub(crate) readiness: Option<watch::Sender<Readiness>>,
+    pub(crate) metrics: QueryMetrics,
+}
+
 /// Answers queries until it is asked to stop.
 pub(crate) struct Queries {
     settings: QuerySettings,
@@ -64,7 +71,7 @@ pub(crate) struct Queries {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     snapshot: Arc<Snapshot>,
     statuses: mpsc::Sender<StatusRequest>,
-    readiness: Option<watch::Sender<Readiness>>,
+    shown: Shown,
     subscriptions: Subscriptions,
     answering: Answering,
     waiting: Waiting<Asked>,
@@ -92,7 +99,7 @@ impl Queries {
         client: Client,
         snapshots: watch::Receiver<Arc<Snapshot>>,
         statuses: mpsc::Sender<StatusRequest>,
-        readiness: Option<watch::Sender<Readiness>>,
+        shown: Shown,
     ) -> Result<Self, RegistryError> {
         let api = ServiceApi::new(&settings.subjects, &settings.replica, settings.started_at);
         let mut subscriptions = Subscriptions::new(&client, &settings.subjects, &settings.replica);
@@ -107,7 +114,7 @@ impl Queries {
             client,
             snapshots,
             statuses,
-            readiness,
+            shown,
             subscriptions,
             api,
         })
@@ -167,11 +174,18 @@ impl Queries {
     }
 
     fn show_readiness(&self, can_answer: bool) {
-        let Some(readiness) = &self.readiness else { return };
+        self.shown
+            .metrics
+            .show(self.waiting.len(), self.answering.held(), can_answer);
+        let Some(readiness) = &self.shown.readiness else { return };
         let now = if can_answer {
             Readiness::ready(state_word(&self.snapshot))
         } else {
-            let reason = self.snapshot.reason.as_deref().unwrap_or("not confirmed to be at the log's end");
+            let reason = self
+                .snapshot
+                .reason
+                .as_deref()
+                .unwrap_or("not confirmed to be at the log's end");
             Readiness::not_ready(state_word(&self.snapshot), reason)
         };
         readiness.send_if_modified(|shown| {
@@ -240,7 +254,7 @@ impl Queries {
                 since,
             },
             Err(error) => {
-                self.api.count(endpoint, since.elapsed(), Some(&error));
+                self.count(endpoint, since, Some(&error));
                 self.send_error(reply, &error).await;
                 return;
             }
@@ -308,9 +322,12 @@ impl Queries {
     async fn answer(&mut self, asked: Asked) {
         let (now_ms, payload_max) = (self.clock.now_ms(), self.client.max_payload());
         let Asked { query, request, .. } = &asked;
-        match self.answering.answer(now_ms, &self.snapshot, query, request, payload_max) {
+        match self
+            .answering
+            .answer(now_ms, &self.snapshot, query, request, payload_max)
+        {
             Ok(bytes) => {
-                self.api.count(asked.endpoint, asked.since.elapsed(), None);
+                self.count(asked.endpoint, asked.since, None);
                 self.send(asked.reply, None, bytes).await;
             }
             Err(error) => self.refuse(&asked, &error).await,
@@ -321,7 +338,7 @@ impl Queries {
     fn answer_status(&mut self, asked: Asked) {
         let (answer, answered) = oneshot::channel();
         let (client, statuses) = (self.client.clone(), self.statuses.clone());
-        self.api.count(asked.endpoint, asked.since.elapsed(), None);
+        self.count(asked.endpoint, asked.since, None);
         // A few at a time; more than the core can take are not answered.
         if statuses.try_send(answer).is_err() {
             return;
@@ -334,8 +351,13 @@ impl Queries {
         });
     }
 
+    fn count(&mut self, endpoint: Endpoint, since: Instant, error: Option<&QueryError>) {
+        self.api.count(endpoint, since.elapsed(), error);
+        self.shown.metrics.count(endpoint, error.map(|error| error.code));
+    }
+
     async fn refuse(&mut self, asked: &Asked, error: &QueryError) {
-        self.api.count(asked.endpoint, asked.since.elapsed(), Some(error));
+        self.count(asked.endpoint, asked.since, Some(error));
         self.send_error(asked.reply.clone(), error).await;
     }
 
@@ -353,7 +375,9 @@ impl Queries {
             None => self.client.publish(reply, bytes.into()).await,
         };
         if let Err(error) = sent {
-            limited("answer", |suppressed| tracing::warn!(suppressed, "an answer was not sent: {error}"));
+            limited("answer", |suppressed| {
+                tracing::warn!(suppressed, "an answer was not sent: {error}")
+            });
         }
     }
 
@@ -392,5 +416,11 @@ fn behind(wanted: Option<MinRevision>, snapshot: &Snapshot) -> QueryError {
         None => "this replica knows no log yet".to_owned(),
     };
     let help = "ask again, another replica may answer; after a change of epoch ask without it";
-    QueryError::new(ErrorCode::Behind, &message, "min_revision", value.unwrap_or_default(), help)
+    QueryError::new(
+        ErrorCode::Behind,
+        &message,
+        "min_revision",
+        value.unwrap_or_default(),
+        help,
+    )
 }

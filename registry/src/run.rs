@@ -18,8 +18,9 @@ use crate::core::io::Effects;
 use crate::core::replica::{Replica, ReplicaSettings, Timing};
 use crate::error::RegistryError;
 use crate::link_watch::{self, LinkRole};
+use crate::metrics::{CoreMetrics, QueryMetrics};
 use crate::proposals;
-use crate::queries::{Queries, QuerySettings};
+use crate::queries::{Queries, QuerySettings, Shown};
 use crate::settings::RegistrySettings;
 use crate::shell::{Answer, Hands, Shell, Sources, Tools, in_batches};
 use crate::stream;
@@ -49,7 +50,10 @@ pub async fn run(settings: RegistrySettings, stop: Stop) -> Result<(), RegistryE
     let subjects = Subjects::new(settings.broker.prefix.clone(), settings.broker.namespace.clone());
     let metrics = Metrics::new();
     let http = settings.http.start(&metrics, &stop).await?;
-    let readiness = http.as_ref().map(muster_runtime::http::HttpServer::readiness);
+    let shown = Shown {
+        metrics: QueryMetrics::register(&metrics),
+        readiness: http.as_ref().map(muster_runtime::http::HttpServer::readiness),
+    };
     let links = Links::connect(&settings.broker, &subjects, &replica).await?;
     check_stream(&links.output, &subjects, settings.stream_replicas).await?;
     tracing::info!(%replica, namespace = %subjects.namespace(), version = env!("CARGO_PKG_VERSION"), "registry starting");
@@ -76,10 +80,10 @@ pub async fn run(settings: RegistrySettings, stop: Stop) -> Result<(), RegistryE
         head_age_ms_max: timing.head_age_ms_max,
     };
     let core = Replica::new(core, clock.now_ms());
-    let (snapshots, shown) = watch::channel(core.snapshot());
+    let (snapshots, snapshot) = watch::channel(core.snapshot());
     let (statuses, status_requests) = mpsc::channel(STATUSES_MAX);
     let queries = links.queries.client().clone();
-    let queries = Queries::start(query_settings, clock, queries, shown, statuses, readiness).await?;
+    let queries = Queries::start(query_settings, clock, queries, snapshot, statuses, shown).await?;
 
     let (sources, hands, recheck_output) =
         connect_shell(&settings, &links, &subjects, &replica, &timing, status_requests).await?;
@@ -90,6 +94,8 @@ pub async fn run(settings: RegistrySettings, stop: Stop) -> Result<(), RegistryE
         snapshots,
         effects: Effects::new(),
         recheck_output,
+        metrics: CoreMetrics::register(&metrics),
+        metrics_shown_ms: 0,
     };
     let tick = Duration::from_millis(timing.tick_ms);
     let outcome = together(queries, shell, sources, tick, &stop).await;
@@ -251,7 +257,7 @@ async fn connect_shell(
         changes,
     ));
     tokio::spawn({
-        let (broker, role) = (settings.broker.clone(), role(replica, "proposals"));
+        let (broker, role) = (settings.broker.clone(), role(replica, "proposals").ends_at_disconnect());
         let (timeout, answers) = (Duration::from_millis(timing.propose_timeout_ms), answers.clone());
         proposals::run(broker, role, timeout, proposed, async move |proposed| {
             // Nobody left to tell: the shell ends.
@@ -260,7 +266,7 @@ async fn connect_shell(
     });
     let hands = Hands::new(Tools {
         broker: settings.broker.clone(),
-        inspection_role: role(replica, "inspection"),
+        inspection_role: role(replica, "inspection").ends_at_disconnect(),
         subjects: subjects.clone(),
         stream_replicas: settings.stream_replicas.unwrap_or(1),
         timing: timing.clone(),

@@ -21,10 +21,13 @@ use crate::core::replica::{Replica, Snapshot};
 use crate::error::RegistryError;
 use crate::link_watch::{LinkChange, LinkRole};
 use crate::log_reader::Delivery;
+use crate::metrics::CoreMetrics;
 use crate::queries::StatusRequest;
 
 /// Messages of one subscription that become inputs before effects are performed.
 const INPUTS_MAX: usize = 256;
+/// How old the metrics may be.
+const METRICS_EVERY_MS: u64 = 500;
 
 /// Where inputs come from.
 pub(crate) struct Sources {
@@ -52,6 +55,8 @@ pub(crate) struct Shell {
     pub(crate) effects: Effects,
     /// Asks for another round trip over the output connection.
     pub(crate) recheck_output: Arc<Notify>,
+    pub(crate) metrics: CoreMetrics,
+    pub(crate) metrics_shown_ms: u64,
 }
 
 /// Why the loop was left.
@@ -92,6 +97,7 @@ impl Shell {
             _ = ticks.tick() => {
                 let (wall, random) = (self.clock.wall(), rand::random());
                 self.step(Input::Tick { wall, random });
+                self.show_metrics();
             }
             Some(change) = sources.links.recv() => return self.link(change),
             messages = sources.heartbeats.next() => match messages {
@@ -117,6 +123,14 @@ impl Shell {
         None
     }
 
+    fn show_metrics(&mut self) {
+        let now_ms = self.clock.now_ms();
+        if now_ms.saturating_sub(self.metrics_shown_ms) >= METRICS_EVERY_MS {
+            self.metrics_shown_ms = now_ms;
+            self.metrics.show(self.replica.counters(), &self.replica.status(now_ms));
+        }
+    }
+
     fn step(&mut self, input: Input<'_>) {
         self.replica.step(self.clock.now_ms(), input, &mut self.effects);
     }
@@ -138,12 +152,18 @@ impl Shell {
                         subject: event.message.subject.as_str(),
                         payload: &event.message.payload,
                     };
-                    self.step(Input::Record { reader: *reader, record });
+                    self.step(Input::Record {
+                        reader: *reader,
+                        record,
+                    });
                 }
             }
             Delivery::Stopped { reader, reason } => {
                 tracing::debug!(reader, reason, "the log reader ended");
-                self.step(Input::ReaderStopped { reader: *reader, reason });
+                self.step(Input::ReaderStopped {
+                    reader: *reader,
+                    reason,
+                });
             }
         }
     }

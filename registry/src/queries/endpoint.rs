@@ -7,7 +7,7 @@ pub(super) const QUEUE_GROUP: &str = "muster-registry";
 
 /// One kind of question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Endpoint {
+pub(crate) enum Endpoint {
     Services,
     Service,
     Instance,
@@ -17,7 +17,7 @@ pub(super) enum Endpoint {
 }
 
 impl Endpoint {
-    pub(super) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Services,
         Self::Service,
         Self::Instance,
@@ -27,7 +27,7 @@ impl Endpoint {
     ];
 
     /// The name shown by tools.
-    pub(super) fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Services => "services",
             Self::Service => "service",

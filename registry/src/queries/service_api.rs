@@ -155,12 +155,6 @@ impl ServiceApi {
         }
     }
 
-    /// Requests and errors so far.
-    pub(super) fn counted(&self, endpoint: Endpoint) -> (u64, u64) {
-        let served = &self.served[endpoint as usize];
-        (served.requests, served.errors)
-    }
-
     /// The answer to a verb.
     pub(super) fn answer(&self, verb: Verb) -> Vec<u8> {
         let identity = &self.identity;
