@@ -38,7 +38,7 @@ async fn every_change_comes_once_and_soon_also_when_the_publisher_is_killed() {
 async fn a_frozen_publisher_costs_about_a_second() {
     let broker = NatsServer::start().await;
     let client = broker.connect().await;
-    let first = start_ready(&broker, &client, "r1", &[]).await;
+    let mut first = start_ready(&broker, &client, "r1", &[]).await;
     let second = start_ready(&broker, &client, "r2", &[]).await;
     status_with(&client, |status| status.replicas.len() == 2).await;
     let mut changes = listen(&client, "change.orders").await;
