@@ -160,7 +160,7 @@ impl<'a> AgentView<'a> {
     }
 
     /// The leased instances that are held for it, of all its lives.
-    pub fn instances(&self) -> impl Iterator<Item = &'a Arc<Instance>> {
+    pub fn instances(self) -> impl Iterator<Item = &'a Arc<Instance>> + use<'a> {
         let leases = self.leases;
         let places = self.agent.leases.iter();
         places.filter_map(|index| Some(&leases.leases.get(*index as usize)?.as_ref()?.instance))

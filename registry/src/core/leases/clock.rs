@@ -28,6 +28,13 @@ impl LeaseClock {
         self.charged_ms
     }
 
+    /// What the clock will show when it has been charged up to now: whoever is heard between two marks is not charged for
+    /// what came before.
+    pub(super) fn at(&self, now_ms: u64) -> u64 {
+        let since_mark_ms = self.last_mark.map_or(0, |mark| now_ms.saturating_sub(mark.processed_ms));
+        self.charged_ms + since_mark_ms.min(MARK_GAP_MS_MAX)
+    }
+
     pub(super) fn restarted_at(&self) -> u64 {
         self.restarted_at
     }

@@ -149,7 +149,7 @@ impl Leases {
             return Err(Unheard::Malformed);
         }
         let index = self.agent_of_token(token)?;
-        let clock = self.clock.now();
+        let clock = self.clock.at(now_ms);
         let Some(agent) = self.agents.get_mut(index as usize).and_then(Option::as_mut) else {
             return Err(Unheard::Malformed);
         };

@@ -1,0 +1,157 @@
+//! Which heartbeats count, and for what.
+
+use super::super::{AGENT_KEPT_MS, Unheard};
+use super::*;
+
+fn unheard(heard: &Heard) -> Option<Unheard> {
+    match heard {
+        Heard::Unheard(unheard) => Some(*unheard),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_counter_that_is_not_above_the_last_one_is_dropped() {
+    let mut bench = Bench::new();
+    bench.beat_counter = 10;
+    assert_eq!(unheard(&bench.beat("a", 1)), None);
+    for counter in [10, 9] {
+        bench.beat_counter = counter;
+        assert_eq!(unheard(&bench.beat("a", 1)), Some(Unheard::OldCounter));
+    }
+    bench.beat_counter = 11;
+    assert_eq!(unheard(&bench.beat("a", 1)), None);
+}
+
+#[test]
+fn a_new_session_begins_with_any_counter_and_ends_the_old_one() {
+    let mut bench = Bench::new();
+    bench.beat_counter = 10;
+    bench.beat("a", 1);
+    bench.beat_counter = 0;
+    let Heard::Beat(beat) = bench.beat("a", 2) else {
+        panic!("dropped")
+    };
+    assert!(beat.is_first);
+    bench.beat_counter = 20;
+    assert_eq!(unheard(&bench.beat("a", 1)), Some(Unheard::OldSession));
+    let view = bench.leases.agent(&agent_id("a")).unwrap();
+    assert_eq!(view.session(), Some(session(2)));
+}
+
+#[test]
+fn a_heartbeat_renews_only_what_was_registered_in_its_session() {
+    let mut bench = Bench::new();
+    bench.register("a", "old", 1, 1);
+    bench.run(2_000, &[("a", 1)]);
+    // The agent restarts and takes up one of two instances.
+    bench.register("a", "adopted", 1, 1);
+    bench.register("a", "adopted", 2, 1);
+    bench.run(TTL_MS + 2_000, &[("a", 2)]);
+    assert_eq!(bench.due(), ["old"]);
+}
+
+#[test]
+fn heartbeats_of_another_agent_renew_nothing() {
+    let mut bench = Bench::new();
+    bench.register("a", "i", 1, 1);
+    bench.run(TTL_MS, &[("b", 1)]);
+    assert_eq!(bench.due(), ["i"]);
+}
+
+#[test]
+fn an_instance_that_another_agent_took_over_is_that_one_s_to_renew() {
+    let mut bench = Bench::new();
+    bench.register("a", "i", 1, 1);
+    bench.register("b", "i", 2, 1);
+    bench.run(2 * TTL_MS, &[("b", 2)]);
+    assert!(bench.due().is_empty());
+    assert!(bench.leases.agent(&agent_id("a")).is_none(), "nothing is left of the displaced one");
+    bench.run(2 * TTL_MS, &[("a", 1)]);
+    assert_eq!(bench.due(), ["i"]);
+}
+
+#[test]
+fn what_is_no_heartbeat_is_dropped() {
+    let mut bench = Bench::new();
+    let subject = "muster.default.heartbeat.a";
+    for payload in ["", "{}", "{\"v\":1}", "[1,2]"] {
+        assert_eq!(
+            unheard(&bench.hear(subject, payload.as_bytes())),
+            Some(Unheard::Malformed),
+            "{payload}"
+        );
+    }
+    let large = format!("{{\"v\":1{}}}", " ".repeat(2_000));
+    assert_eq!(
+        unheard(&bench.hear(subject, large.as_bytes())),
+        Some(Unheard::Malformed)
+    );
+    assert_eq!(
+        unheard(&bench.hear("muster.default.beacon.r1", b"{}")),
+        Some(Unheard::Malformed)
+    );
+    let wrong_version = r#"{"v":2,"session":"00000000000000000000000001","counter":1,"instances":0,"digest":"00000000000000000000000000000000"}"#;
+    assert_eq!(
+        unheard(&bench.hear(subject, wrong_version.as_bytes())),
+        Some(Unheard::Malformed)
+    );
+    // Refused tokens leave nothing behind.
+    let well = wrong_version.replace("\"v\":2", "\"v\":1");
+    assert_eq!(
+        unheard(&bench.hear("muster.default.heartbeat.a%2a", well.as_bytes())),
+        Some(Unheard::Malformed)
+    );
+    assert!(matches!(bench.hear(subject, well.as_bytes()), Heard::Beat(_)));
+}
+
+#[test]
+fn fields_that_this_version_does_not_know_and_escaped_texts_do_no_harm() {
+    let mut bench = Bench::new();
+    let payload = r#"{"v":1,"session":"00000000000000000000000001","counter":1,"instances":0,"mood":{"good":[1]},
+        "digest":"00000000000000000000000000000000","acked":[null,4],"conn":["n\u0031\"","N",3]}"#;
+    let Heard::Beat(beat) = bench.hear("muster.default.heartbeat.web%2E1", payload.as_bytes()) else {
+        panic!("dropped");
+    };
+    assert_eq!((beat.agent.as_str(), beat.acked), ("web.1", Some(MinRevision(None, 4))));
+    assert_eq!(bench.leases.agent(&agent_id("web.1")).unwrap().server(), Some("n1\""));
+}
+
+#[test]
+fn an_agent_without_leases_is_forgotten_when_it_has_been_silent_for_long() {
+    let mut bench = Bench::new();
+    bench.register("b", "i", 1, 1);
+    bench.beat("a", 1);
+    bench.run(AGENT_KEPT_MS, &[]);
+    assert!(bench.leases.agent(&agent_id("a")).is_some());
+    bench.run(1_000, &[]);
+    assert!(bench.leases.agent(&agent_id("a")).is_none());
+    assert!(bench.leases.agent(&agent_id("b")).is_some());
+    bench.beat("c", 1);
+    assert_eq!(bench.leases.agents_heard(bench.now_ms, TTL_MS), 1);
+}
+
+#[test]
+fn servers_are_known_by_the_heartbeats_that_name_them() {
+    let mut bench = Bench::new();
+    bench.beat("a", 1);
+    bench.now_ms += 1_500;
+    bench.beat("b", 1);
+    assert_eq!(
+        bench.leases.servers_heard(bench.now_ms, 2_000),
+        ["server-of-a", "server-of-b"]
+    );
+    bench.now_ms += 1_000;
+    assert_eq!(bench.leases.servers_heard(bench.now_ms, 2_000), ["server-of-b"]);
+}
+
+#[test]
+fn the_number_of_servers_remembered_is_bounded() {
+    let mut bench = Bench::new();
+    for number in 0..400 {
+        bench.now_ms += 1;
+        bench.beat(&format!("a{number}"), 1);
+    }
+    assert_eq!(bench.leases.servers_heard(bench.now_ms, 10_000).len(), 256);
+    assert!(bench.leases.servers_heard(bench.now_ms, 0) == ["server-of-a399"]);
+}
