@@ -192,7 +192,7 @@ impl NatsServer {
         self.launch().await;
     }
 
-    /// Stops it in its tracks (SIGSTOP), its connections open and silent.
+    /// Stops it in its tracks (SIGSTOP), its connections open and silent. On return it stands still.
     ///
     /// # Panics
     /// If the server is stopped.
@@ -277,7 +277,8 @@ impl NatsServer {
             .path()
             .join(format!("nats-server_{}.ports", process.pid()));
         let accepting = eventually("nats-server accepts connections", START_DEADLINE, async || {
-            if let Some(status) = process.exit() {
+            if process.exit().is_some() {
+                let status = process.wait_exit(STOP_DEADLINE).await;
                 let lines: Vec<String> = process.lines().into_iter().map(|line| line.text).collect();
                 panic!("nats-server ended at once ({status}):\n{}", lines.join("\n"));
             }

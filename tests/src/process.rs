@@ -4,13 +4,14 @@ mod descendants;
 mod output;
 
 use std::ffi::OsStr;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{kill, killpg};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 pub use nix::sys::signal::Signal;
@@ -18,6 +19,8 @@ pub use output::{Line, Stream};
 
 use crate::{eventually, watchdog};
 use output::Output;
+
+const OUTPUT_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How a program will be started.
 #[derive(Debug)]
@@ -104,7 +107,7 @@ impl ProcessBuilder {
             name: self.name,
             pid,
             child,
-            exit: None,
+            exit: Mutex::new(None),
             output,
             mark,
         }
@@ -117,7 +120,7 @@ pub struct Process {
     name: String,
     pid: Pid,
     child: Child,
-    exit: Option<ExitStatus>,
+    exit: Mutex<Option<ExitStatus>>,
     output: Arc<Output>,
     mark: descendants::Mark,
 }
@@ -172,17 +175,30 @@ impl Process {
     /// If it has ended and been waited for.
     pub fn signal(&self, signal: Signal) {
         assert!(
-            self.exit.is_none(),
+            self.known_exit().is_none(),
             "{} has ended ({:?}) and gets no {signal}",
             self.name,
-            self.exit
+            self.known_exit()
         );
         kill(self.pid, signal).unwrap_or_else(|error| panic!("{} cannot be sent {signal}: {error}", self.name));
     }
 
-    /// Stops it in its tracks (SIGSTOP), connections and all, until [`Self::thaw`].
+    /// Stops it in its tracks (SIGSTOP), connections and all, until [`Self::thaw`]. On return all its threads stand
+    /// still.
+    ///
+    /// # Panics
+    /// If it has ended, or ends instead.
     pub fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
+        // The signal itself stops one thread after the other; the parent is told when the last one has stopped.
+        let status = waitpid(self.pid, Some(WaitPidFlag::WUNTRACED)).expect("a child can be waited for");
+        let raw = match status {
+            WaitStatus::Exited(_, code) => code << 8,
+            WaitStatus::Signaled(_, signal, _) => signal as i32,
+            _ => return,
+        };
+        self.ended(ExitStatus::from_raw(raw));
+        panic!("{} ended instead of freezing: {}", self.name, self.output.tail());
     }
 
     /// Lets a frozen process go on (SIGCONT).
@@ -207,37 +223,57 @@ impl Process {
     /// # Panics
     /// If the system cannot tell.
     pub fn exit(&mut self) -> Option<ExitStatus> {
-        if self.exit.is_none() && self.child.try_wait().expect("a child can be waited for").is_some() {
+        if self.known_exit().is_none() && self.child.try_wait().expect("a child can be waited for").is_some() {
             self.reap();
         }
-        self.exit
+        self.known_exit()
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until it ends by itself and its output was read; for the output half a second at most, since what it
+    /// started may live on and keep the streams open.
     ///
     /// # Panics
     /// At the deadline, with the newest lines.
     #[track_caller]
     pub fn wait_exit(&mut self, deadline: Duration) -> impl Future<Output = ExitStatus> {
         let what = format!("{} (process {}) ends", self.name, self.pid);
+        let mut ended_at = None;
         eventually(what, deadline, async move || {
-            self.exit().ok_or_else(|| format!("it runs; {}", self.output.tail()))
+            let status = self.exit().ok_or_else(|| format!("it runs; {}", self.output.tail()))?;
+            let since_end = ended_at.get_or_insert_with(Instant::now).elapsed();
+            if self.output.is_complete() || since_end > OUTPUT_PATIENCE {
+                Ok(status)
+            } else {
+                Err("it ended; its output is still being read".to_owned())
+            }
         })
     }
 
     fn reap(&mut self) -> ExitStatus {
         let status = self.child.wait().expect("a child can be waited for");
-        if self.exit.replace(status).is_none() {
+        self.ended(status);
+        status
+    }
+
+    fn ended(&self, status: ExitStatus) {
+        if self.lock_exit().replace(status).is_none() {
             watchdog::forget(self.pid);
         }
-        status
+    }
+
+    fn known_exit(&self) -> Option<ExitStatus> {
+        *self.lock_exit()
+    }
+
+    fn lock_exit(&self) -> MutexGuard<'_, Option<ExitStatus>> {
+        self.exit.lock().expect("nothing panics while it holds the status")
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
         // Until it was waited for, its number is its own, and so is its group's.
-        if self.exit.is_none() {
+        if self.known_exit().is_none() {
             // Fails only if the whole group is gone, which is what is wanted.
             let _ = killpg(self.pid, Signal::SIGKILL);
             self.reap();

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
 use std::process::Child;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Instant;
@@ -45,12 +46,16 @@ struct Lines {
 #[derive(Debug, Default)]
 pub(super) struct Output {
     lines: Mutex<Lines>,
+    open_streams: AtomicUsize,
 }
 
 impl Output {
     /// Reads the child's streams, which must be piped, to their ends.
     pub(super) fn capture(child: &mut Child) -> Arc<Self> {
-        let output = Arc::new(Self::default());
+        let output = Arc::new(Self {
+            open_streams: AtomicUsize::new(2),
+            ..Self::default()
+        });
         let stdout = child.stdout.take().expect("stdout is piped");
         let stderr = child.stderr.take().expect("stderr is piped");
         read_in_background(stdout, Stream::Stdout, Arc::clone(&output));
@@ -71,6 +76,11 @@ impl Output {
             stream,
             text,
         });
+    }
+
+    /// Whether both streams were read to their ends.
+    pub(super) fn is_complete(&self) -> bool {
+        self.open_streams.load(Ordering::Acquire) == 0
     }
 
     /// The kept lines with this index or a larger one.
@@ -114,6 +124,7 @@ fn read_in_background(stream: impl Read + Send + 'static, kind: Stream, output: 
             output.push(kind, text.trim_end_matches(['\n', '\r']).to_owned());
             bytes.clear();
         }
+        output.open_streams.fetch_sub(1, Ordering::Release);
     });
 }
 

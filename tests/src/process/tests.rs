@@ -1,7 +1,5 @@
 //! What a test can rely on when it starts a program.
 
-use std::os::unix::process::ExitStatusExt;
-
 use super::*;
 
 const SOON: Duration = Duration::from_secs(5);
@@ -13,9 +11,17 @@ fn shell(script: &str) -> ProcessBuilder {
 #[tokio::test]
 async fn both_streams_are_captured_and_the_exit_code_is_told() {
     let mut process = shell("echo out; echo err >&2; exit 7").start();
-    assert_eq!(process.wait_for_line("out", SOON).await.stream, Stream::Stdout);
-    assert_eq!(process.wait_for_line("err", SOON).await.stream, Stream::Stderr);
     assert_eq!(process.wait_exit(SOON).await.code(), Some(7));
+    let mut lines: Vec<_> = process
+        .lines()
+        .into_iter()
+        .map(|line| (line.text, line.stream))
+        .collect();
+    lines.sort_by_key(|(text, _)| text.clone());
+    assert_eq!(
+        lines,
+        [("err".to_owned(), Stream::Stderr), ("out".to_owned(), Stream::Stdout)]
+    );
 }
 
 #[tokio::test]
@@ -39,6 +45,7 @@ async fn a_frozen_process_prints_nothing_until_it_is_thawed() {
     let process = shell("while read -r line < /proc/uptime; do echo tick; sleep 0.01; done").start();
     process.wait_for_line("tick", SOON).await;
     process.freeze();
+    // What it printed before may still be on its way to us.
     let mut before = usize::MAX;
     eventually("a frozen process falls silent", SOON, async || {
         let now = process.lines().len();
@@ -61,11 +68,32 @@ async fn a_frozen_process_prints_nothing_until_it_is_thawed() {
 }
 
 #[tokio::test]
+#[should_panic(expected = "true ended instead of freezing")]
+async fn a_process_that_ended_cannot_be_frozen() {
+    let process = ProcessBuilder::new("/bin/true").start();
+    let exited = format!("/proc/{}/environ", process.pid());
+    if Path::new("/proc/self/environ").exists() {
+        eventually("the process has ended", SOON, async || {
+            let left = std::fs::read(&exited).unwrap_or_default().len();
+            if left == 0 { Ok(()) } else { Err("it runs") }
+        })
+        .await;
+    }
+    process.freeze();
+}
+
+#[tokio::test]
 async fn stop_lets_the_process_answer_the_signal() {
     let mut process = shell("trap 'echo stopping; exit 3' TERM; echo ready; while :; do sleep 0.01; done").start();
     process.wait_for_line("ready", SOON).await;
     assert_eq!(process.stop(SOON).await.code(), Some(3));
     process.wait_for_line("stopping", SOON).await;
+}
+
+#[tokio::test]
+async fn a_process_has_ended_although_what_it_started_keeps_its_output_open() {
+    let mut process = shell("sleep 600 & exit 0").start();
+    assert_eq!(process.wait_exit(SOON).await.code(), Some(0));
 }
 
 #[tokio::test]

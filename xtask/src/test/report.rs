@@ -6,7 +6,11 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// It ran. A check counts as one test.
-    Ran { counts: Counts, failures: Vec<String> },
+    Ran {
+        counts: Counts,
+        failures: Vec<String>,
+        skipped: Vec<String>,
+    },
     /// It did not run, and why.
     Skipped(String),
 }
@@ -29,6 +33,7 @@ impl Outcome {
         Self::Ran {
             counts,
             failures: Vec::new(),
+            skipped: Vec::new(),
         }
     }
 
@@ -41,6 +46,7 @@ impl Outcome {
         Self::Ran {
             counts,
             failures: vec![why.to_owned()],
+            skipped: Vec::new(),
         }
     }
 
@@ -92,10 +98,13 @@ impl Report {
             text.push('\n');
         }
         for (name, outcome, _) in &self.steps {
-            if let Outcome::Ran { failures, .. } = outcome {
+            if let Outcome::Ran { failures, skipped, .. } = outcome {
+                skipped
+                    .iter()
+                    .for_each(|test| text.push_str(&format!("skipped in {name}: {test}\n")));
                 failures
                     .iter()
-                    .for_each(|failure| text.push_str(&format!("failed in {name}: {failure}\n")));
+                    .for_each(|test| text.push_str(&format!("failed in {name}: {test}\n")));
             }
         }
         let total = self
@@ -143,7 +152,15 @@ mod tests {
             skipped: 2,
         };
         let failures = vec!["fold::an_expiry_is_conditional".to_owned()];
-        report.add("unit", Outcome::Ran { counts, failures }, Duration::from_secs(61));
+        report.add(
+            "unit",
+            Outcome::Ran {
+                counts,
+                failures,
+                skipped: vec!["signals: needs root".to_owned()],
+            },
+            Duration::from_secs(61),
+        );
         report.add("advisories", Outcome::Skipped("not reachable".into()), Duration::ZERO);
         let text = report.text();
         assert_eq!(text.lines().last(), Some("41 passed, 1 failed, 3 skipped"));

@@ -41,6 +41,7 @@ fn show(output: ChildStdout, tally: &mut Tally) -> Result<()> {
 struct Tally {
     counts: Counts,
     failures: Vec<String>,
+    skipped: Vec<String>,
 }
 
 impl Tally {
@@ -52,6 +53,15 @@ impl Tally {
             .and_then(|rest| rest.strip_suffix(" ... FAILED"))
         {
             self.failures.push(name.to_owned());
+        } else if let Some((name, reason)) = line
+            .strip_prefix("test ")
+            .and_then(|rest| rest.split_once(" ... ignored"))
+        {
+            let reason = reason.trim_start_matches(", ");
+            self.skipped.push(format!(
+                "{name}: {}",
+                if reason.is_empty() { "no reason given" } else { reason }
+            ));
         }
     }
 
@@ -82,6 +92,7 @@ impl Tally {
         Outcome::Ran {
             counts: self.counts,
             failures: self.failures,
+            skipped: self.skipped,
         }
     }
 }
@@ -90,21 +101,25 @@ impl Tally {
 mod tests {
     use super::*;
 
-    fn tally(text: &str, succeeded: bool) -> (Counts, Vec<String>) {
+    fn tally(text: &str, succeeded: bool) -> (Counts, Vec<String>, Vec<String>) {
         let mut tally = Tally::default();
         text.lines().for_each(|line| tally.read(line));
         match tally.outcome(succeeded) {
-            Outcome::Ran { counts, failures } => (counts, failures),
+            Outcome::Ran {
+                counts,
+                failures,
+                skipped,
+            } => (counts, failures, skipped),
             Outcome::Skipped(why) => panic!("{why}"),
         }
     }
 
     #[test]
-    fn counts_of_several_binaries_are_summed_and_failures_named() {
-        let text = "test a::works ... ok\ntest b::breaks ... FAILED\n\
+    fn counts_of_several_binaries_are_summed_and_failures_and_skipped_tests_named() {
+        let text = "test a::works ... ok\ntest b::breaks ... FAILED\ntest c::root ... ignored, needs root\n\
             test result: FAILED. 12 passed; 1 failed; 2 ignored; 0 measured; 7 filtered out; finished in 0.69s\n\
             test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s";
-        let (counts, failures) = tally(text, false);
+        let (counts, failures, skipped) = tally(text, false);
         assert_eq!(
             counts,
             Counts {
@@ -114,11 +129,12 @@ mod tests {
             }
         );
         assert_eq!(failures, ["b::breaks"]);
+        assert_eq!(skipped, ["c::root: needs root"]);
     }
 
     #[test]
     fn a_crashed_or_unbuilt_binary_is_a_failure_although_no_test_failed() {
-        let (counts, failures) = tally("running 3 tests", false);
+        let (counts, failures, _) = tally("running 3 tests", false);
         assert_eq!((counts.failed, failures.len()), (1, 1));
     }
 }
