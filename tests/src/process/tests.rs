@@ -70,7 +70,7 @@ async fn a_frozen_process_prints_nothing_until_it_is_thawed() {
 #[tokio::test]
 #[should_panic(expected = "true ended instead of freezing")]
 async fn a_process_that_ended_cannot_be_frozen() {
-    let process = ProcessBuilder::new("/bin/true").start();
+    let process = ProcessBuilder::new("true").start();
     let exited = format!("/proc/{}/environ", process.pid());
     if Path::new("/proc/self/environ").exists() {
         eventually("the process has ended", SOON, async || {
