@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Subscriber;
-use muster_runtime::broker::{BrokerSettings, Connection, Need, Role};
+use muster_runtime::broker::{Connection, Need, Role};
 use muster_runtime::metrics::Metrics;
 use muster_runtime::stop::Stop;
 use muster_schemas::event::{EventKind, Sender};
@@ -54,7 +54,7 @@ pub async fn run(settings: RegistrySettings, stop: Stop) -> Result<(), RegistryE
         metrics: QueryMetrics::register(&metrics),
         readiness: http.as_ref().map(muster_runtime::http::HttpServer::readiness),
     };
-    let links = Links::connect(&settings.broker, &subjects, &replica).await?;
+    let links = Links::connect(&settings, &subjects, &replica).await?;
     check_stream(&links.output, &subjects, settings.stream_replicas).await?;
     tracing::info!(%replica, namespace = %subjects.namespace(), version = env!("CARGO_PKG_VERSION"), "registry starting");
 
@@ -145,14 +145,22 @@ struct Links {
 }
 
 impl Links {
-    async fn connect(broker: &BrokerSettings, subjects: &Subjects, replica: &ReplicaId) -> Result<Self, RegistryError> {
+    async fn connect(
+        settings: &RegistrySettings,
+        subjects: &Subjects,
+        replica: &ReplicaId,
+    ) -> Result<Self, RegistryError> {
+        let broker = &settings.broker;
         let log = role(replica, "log").subscription_capacity(WAITING_MESSAGES_MAX);
         let links = Self {
             log: broker.connect(log.needs_jetstream()).await?,
             output: broker.connect(role(replica, "output").needs_jetstream()).await?,
-            queries: broker.connect(role(replica, "queries")).await?,
+            queries: settings.answers_broker().connect(role(replica, "queries")).await?,
         };
-        let (log, output, queries) = needs(subjects, replica);
+        let (log, output, mut queries) = needs(subjects, replica);
+        // Answers that the broker refuses would look like a registry that is not there.
+        let replies = settings.reply_prefixes().into_iter();
+        queries.extend(replies.map(|prefix| Need::publish(format!("{prefix}permission-check"))));
         tokio::try_join!(
             links.log.verify(&log),
             links.output.verify(&output),

@@ -1,5 +1,7 @@
 //! What can be said to a registry.
 
+use std::path::PathBuf;
+
 use muster_runtime::broker::BrokerSettings;
 use muster_runtime::http::HttpSettings;
 use muster_runtime::settings::{Check, Period};
@@ -33,6 +35,18 @@ pub struct RegistrySettings {
         help_heading = "Registry"
     )]
     pub reply_prefix: Vec<String>,
+    /// File with a JWT and its seed for the connection that answers queries, whose user may publish replies and nothing else
+    #[arg(long, value_name = "FILE", group = "answers_credentials", help_heading = "Registry")]
+    pub answers_creds: Option<PathBuf>,
+    /// File with the seed of an nkey for the connection that answers queries
+    #[arg(long, value_name = "FILE", group = "answers_credentials", help_heading = "Registry")]
+    pub answers_nkey: Option<PathBuf>,
+    /// User name for the connection that answers queries; needs --answers-password-file
+    #[arg(long, value_name = "NAME", group = "answers_credentials", help_heading = "Registry")]
+    pub answers_user: Option<String>,
+    /// File with that user's password
+    #[arg(long, value_name = "FILE", help_heading = "Registry")]
+    pub answers_password_file: Option<PathBuf>,
     /// How long a query waits for its `min_revision`
     #[arg(long, value_name = "PERIOD", default_value = "500ms", hide = true)]
     pub query_wait: Period,
@@ -57,6 +71,21 @@ impl RegistrySettings {
         {
             check.refuse("stream_replicas", "must be from 1 to 5; 3 suits a cluster");
         }
+        for (key, file) in [
+            ("answers_creds", &self.answers_creds),
+            ("answers_nkey", &self.answers_nkey),
+            ("answers_password_file", &self.answers_password_file),
+        ] {
+            if let Some(Err(error)) = file.as_ref().map(std::fs::File::open) {
+                check.refuse(key, format!("cannot be read: {error}"));
+            }
+        }
+        if self.answers_user.is_some() != self.answers_password_file.is_some() {
+            check.refuse(
+                "answers_user",
+                "--answers-user and --answers-password-file need each other",
+            );
+        }
         let is_token = |token: &str| !token.is_empty() && !token.contains(['*', '>', ' ', '\t']);
         if !self
             .reply_prefix
@@ -68,6 +97,19 @@ impl RegistrySettings {
                 "write tokens separated by dots, without spaces and wildcards",
             );
         }
+    }
+
+    /// The broker as the connection that answers queries sees it.
+    pub(crate) fn answers_broker(&self) -> BrokerSettings {
+        if self.answers_creds.is_none() && self.answers_nkey.is_none() && self.answers_user.is_none() {
+            return self.broker.clone();
+        }
+        let mut broker = self.broker.without_credentials();
+        broker.creds.clone_from(&self.answers_creds);
+        broker.nkey.clone_from(&self.answers_nkey);
+        broker.user.clone_from(&self.answers_user);
+        broker.password_file.clone_from(&self.answers_password_file);
+        broker
     }
 
     /// The replica's name: as set, else made up of the host's name and something random.

@@ -63,6 +63,22 @@ pub struct BrokerSettings {
     pub(super) access: Option<Access>,
 }
 
+impl BrokerSettings {
+    /// The same broker without proof of identity, for somebody who gives it other proof.
+    #[must_use]
+    pub fn without_credentials(&self) -> Self {
+        Self {
+            creds: None,
+            nkey: None,
+            user: None,
+            password_file: None,
+            token_file: None,
+            access: None,
+            ..self.clone()
+        }
+    }
+}
+
 /// The URL of one server: `nats://host:port`, `tls://host:port` or `host:port`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ServerUrl(pub(super) ServerAddr);

@@ -7,7 +7,7 @@ use async_nats::jetstream;
 use muster_tests::{NatsServer, Process, ProcessBuilder, bin, free_port};
 use serde_json::json;
 
-use crate::support::{SOON, answered, ask, start_ready, start_registry, subjects};
+use crate::support::{SOON, answered, ask, listen, next_change, register, start_ready, start_registry, subjects};
 
 async fn ends_with(registry: &mut Process, code: i32) {
     let status: ExitStatus = registry.wait_exit(SOON).await;
@@ -98,4 +98,57 @@ async fn asked_to_stop_it_leaves_the_others_to_answer_and_ends_with_0() {
     let (status, ()) = tokio::join!(first.stop(SOON), asking);
     assert_eq!(status.code(), Some(0), "{status}");
     answered(&client, "query.services", json!({})).await;
+}
+
+/// What the broker must grant to a registry, and to the connection that answers queries; documented as such.
+const EXACT_PERMISSIONS: &str = r#"
+authorization { users = [
+    { user: test, password: secret }
+    { user: registry, password: secret, permissions: {
+        publish: { allow: [
+            "muster.default.event.expire.>", "muster.default.event.lapse.>", "muster.default.event.epoch.>",
+            "muster.default.event.carry.>", "muster.default.event.recovered.>", "muster.default.event.setting.>",
+            "muster.default.heartbeat.-.*", "muster.default.change.*", "muster.default.pulse.*",
+            "muster.default.beacon.*", "muster.default.alarm.*",
+            "muster.default.agent.*.probe", "muster.default.agent.*.announce", "muster.default.agent.*.notice",
+            "$JS.API.INFO", "$JS.API.STREAM.INFO.MUSTER_default", "$JS.API.STREAM.CREATE.MUSTER_default",
+            "$JS.API.STREAM.MSG.GET.MUSTER_default", "$JS.API.CONSUMER.CREATE.MUSTER_default.>",
+            "$JS.API.CONSUMER.DELETE.MUSTER_default.>", "$JS.FC.>", "_INBOX.r1.>"
+        ] }
+        subscribe: { allow: [
+            "muster.default.heartbeat.>", "muster.default.change.>", "muster.default.pulse.>",
+            "muster.default.beacon.>", "_INBOX.r1.>"
+        ] } } }
+    { user: answers, password: secret, permissions: {
+        publish: { allow: ["_INBOX.>"] }
+        subscribe: { allow: ["muster.default.query.>", "$SRV.>", "_INBOX.r1.>"] } } }
+] }"#;
+
+#[tokio::test]
+async fn exactly_the_documented_permissions_are_enough_and_answers_need_few() {
+    let broker = NatsServer::builder().settings(EXACT_PERMISSIONS).start().await;
+    let options = async_nats::ConnectOptions::new().user_and_password("test".into(), "secret".into());
+    let client = broker.connect_with(options).await;
+    let password = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(password.path(), "secret\n").unwrap();
+    let password = password.path().to_str().unwrap();
+    let identities = ["--user", "registry", "--password-file", password];
+    let answers = ["--answers-user", "answers", "--answers-password-file", password];
+    let registry = start_ready(&broker, &client, "r1", &[identities, answers].concat()).await;
+    let mut changes = listen(&client, "change.orders").await;
+    let sequence = register(&client, "orders", "a", 1).await;
+    assert_eq!(next_change(&mut changes).await.revision, sequence);
+    answered(
+        &client,
+        "query.service.orders",
+        json!({ "min_revision": [null, sequence] }),
+    )
+    .await;
+    client.request("$SRV.PING.muster-registry.r1", "".into()).await.unwrap();
+    let refused: Vec<_> = registry
+        .lines()
+        .into_iter()
+        .filter(|line| line.text.contains("refuses"))
+        .collect();
+    assert!(refused.is_empty(), "{refused:?}");
 }
