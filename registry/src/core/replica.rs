@@ -41,6 +41,9 @@ use super::io::{Effect, Effects, Input, Severity};
 /// How many set-aside catalogs are kept; beyond it the oldest is dropped, with what only it knew.
 const ASIDE_MAX: usize = 3;
 
+/// What would repeat with every message is reported no more often than this.
+const REPORT_AGAIN_MS: u64 = 10_000;
+
 /// Who this replica is, and how it times what it does.
 #[derive(Debug, Clone)]
 pub struct ReplicaSettings {
@@ -81,7 +84,8 @@ pub struct Replica {
     next_beacon_ms: u64,
     next_mark_ms: u64,
     mark_counter: u64,
-    divergence_reported_ms: Option<u64>,
+    complained_ms: Option<u64>,
+    reader_reported_ms: Option<u64>,
     liveness: Liveness,
     proposals: Proposals,
     wishes: Wishes,
@@ -136,7 +140,8 @@ impl Replica {
             next_beacon_ms: now_ms,
             next_mark_ms: now_ms,
             mark_counter: 0,
-            divergence_reported_ms: None,
+            complained_ms: None,
+            reader_reported_ms: None,
             liveness: Liveness::new(now_ms, settings.subjects.clone(), &settings.replica),
             proposals: Proposals::default(),
             wishes: Wishes::default(),
@@ -174,7 +179,7 @@ impl Replica {
             Input::Record { reader, record } => self.record(reader, &record, effects),
             Input::ReaderStopped { reader, reason } => {
                 if self.continuity.reader_stopped(now_ms, reader) {
-                    self.report(Severity::Info, format!("the log reader stopped: {reason}"), effects);
+                    self.report_reader(reason, effects);
                 }
             }
             Input::Heartbeat { subject, payload } => self.heartbeat(subject, payload),
@@ -193,6 +198,8 @@ impl Replica {
     fn was_frozen(&mut self) {
         self.peers.set_listening(self.now_ms, self.publish_connected);
         self.rank = None;
+        // The answer to a probe may have waited for as long as its timeout.
+        self.liveness.stand_back();
     }
 
     fn tick(&mut self, effects: &mut Effects) {
@@ -224,6 +231,15 @@ impl Replica {
             None => (Severity::Info, "the log is what it was".to_owned()),
         };
         self.report(severity, text, effects);
+    }
+
+    /// One that stops again and again is reported now and then.
+    fn report_reader(&mut self, reason: &str, effects: &mut Effects) {
+        let again_ms = self.reader_reported_ms.map_or(0, |ms| ms + REPORT_AGAIN_MS);
+        if self.now_ms >= again_ms {
+            self.reader_reported_ms = Some(self.now_ms);
+            self.report(Severity::Warning, format!("the log reader stopped: {reason}"), effects);
+        }
     }
 
     fn report(&self, severity: Severity, text: String, effects: &mut Effects) {

@@ -13,6 +13,8 @@ use crate::core::io::{Effect, Effects};
 const DOUBTS_MAX: usize = 100_000;
 /// A doubt of which nothing was heard for this long is dropped.
 const FORGET_MS: u64 = 3_600_000;
+/// Requests without an answer that are remembered; an answer to an older one is ignored.
+const REQUESTS_MAX: usize = 10_000;
 /// The longest time between two requests for the same digest.
 const AGAIN_MS_MAX: u64 = 3_600_000;
 
@@ -24,6 +26,8 @@ pub(super) struct Announcing {
     next_ms: u64,
     last_request: u64,
     requests: BTreeMap<u64, AgentId>,
+    /// Agents that announced themselves and differ still; at most one entry each.
+    to_probe: VecDeque<AgentId>,
 }
 
 #[derive(Debug)]
@@ -36,8 +40,8 @@ struct Doubt {
     /// How long it is not asked again about the same.
     again_ms: u64,
     announced_ms: Option<u64>,
-    /// It differs still after its announcement: something that is held for it may not be its own.
-    probe_wanted: bool,
+    /// Stands in the queue to be probed: something that is held for it may not be its own.
+    probe_queued: bool,
 }
 
 impl Announcing {
@@ -61,7 +65,9 @@ impl Announcing {
                 doubt.asked_ms = None;
             }
         }
-        doubt.probe_wanted |= has_announced;
+        if has_announced && !std::mem::replace(&mut doubt.probe_queued, true) {
+            self.to_probe.push_back(agent.clone());
+        }
         self.ask_again(now_ms, agent, timing);
     }
 
@@ -88,7 +94,7 @@ impl Announcing {
                 asked_ms: None,
                 again_ms: timing.announce_again_ms,
                 announced_ms: None,
-                probe_wanted: false,
+                probe_queued: false,
             };
             self.doubts.insert(agent.clone(), doubt);
         }
@@ -126,6 +132,9 @@ impl Announcing {
                 self.next_ms = (self.next_ms + period_ms).max(now_ms.saturating_sub(4 * timing.tick_ms));
                 self.last_request += 1;
                 self.requests.insert(self.last_request, agent.clone());
+                if self.requests.len() > REQUESTS_MAX {
+                    self.requests.pop_first();
+                }
                 return Some((self.last_request, agent));
             }
         }
@@ -135,8 +144,6 @@ impl Announcing {
     /// An agent answered the request, or did not.
     pub(super) fn announced(&mut self, now_ms: u64, request: u64, instances: Option<u32>) {
         let agent = self.requests.remove(&request);
-        // Requests without any answer are dropped with the ones that follow.
-        self.requests.retain(|earlier, _| *earlier + 10_000 > request);
         if let Some(doubt) = agent.and_then(|agent| self.doubts.get_mut(&agent)) {
             doubt.announced_ms = instances.map(|_| now_ms);
         }
@@ -149,14 +156,15 @@ impl Announcing {
     }
 
     /// The next agent that announced itself and differs still.
-    pub(super) fn next_to_probe(&mut self, now_ms: u64, timing: &Timing) -> Option<AgentId> {
-        let wanted = |(agent, doubt): (&AgentId, &mut Doubt)| {
-            let settled = doubt
-                .announced_ms
-                .is_some_and(|ms| now_ms.saturating_sub(ms) >= timing.announced_settle_ms);
-            (settled && std::mem::take(&mut doubt.probe_wanted)).then(|| agent.clone())
-        };
-        self.doubts.iter_mut().find_map(wanted)
+    pub(super) fn next_to_probe(&mut self) -> Option<AgentId> {
+        while let Some(agent) = self.to_probe.pop_front() {
+            // Whoever agrees by now is no longer in doubt.
+            if let Some(doubt) = self.doubts.get_mut(&agent) {
+                doubt.probe_queued = false;
+                return Some(agent);
+            }
+        }
+        None
     }
 
     /// Forgets what was begun: another replica asks from now on.
@@ -164,6 +172,7 @@ impl Announcing {
         self.doubts.clear();
         self.queue.clear();
         self.requests.clear();
+        self.to_probe.clear();
     }
 }
 

@@ -8,9 +8,10 @@ use muster_schemas::entry::{Evidence, ProbeResult};
 use muster_schemas::event::{Expiry, ExpiryCause};
 use muster_schemas::{AgentId, EventData, Instance, ReplicaId, Subjects};
 
-use super::Replica;
 use super::announcing::Announcing;
 use super::proposals::BATCH_MAX;
+use super::{Replica, Timing};
+use crate::core::catalog::Catalog;
 use crate::core::io::{Effect, Effects, ProbeOutcome};
 use crate::core::leases::{Beat, Due, DueInstance, Heard, Leases, Verdict};
 
@@ -20,7 +21,9 @@ const PROBES_MAX: usize = 256;
 const WAITING_MAX: usize = 10_000;
 /// Alarms of the same kind are not raised more often than this.
 const ALARM_AGAIN_MS: u64 = 10_000;
-/// So few suspects are no storm, however small the fleet.
+/// A fifth of the fleet due within this time, the default TTL, is a storm.
+const STORM_MS: u64 = 10_000;
+/// So few instances are no storm, however small the fleet.
 const STORM_MIN: u64 = 10;
 
 /// Who was heard, who is being asked, and who is given up.
@@ -37,6 +40,9 @@ pub(super) struct Liveness {
     convinced: Vec<Convinced>,
     /// Agents of the batch under way.
     proposing: Vec<AgentId>,
+    /// What fell due within the last [`STORM_MS`]: (when, how much of it, how many leases there were). Bounded by the rate of
+    /// expiries.
+    fallen_due: VecDeque<(u64, u64, u64)>,
     storm_alarm_ms: Option<u64>,
     deaf_alarm_ms: Option<u64>,
 }
@@ -74,6 +80,7 @@ impl Liveness {
             last_probe: 0,
             convinced: Vec::new(),
             proposing: Vec::new(),
+            fallen_due: VecDeque::new(),
             storm_alarm_ms: None,
             deaf_alarm_ms: None,
         }
@@ -85,8 +92,38 @@ impl Liveness {
         self.listening_since_ms = now_ms;
     }
 
-    /// Another replica decides: whatever was begun here is dropped, and comes again if it has to.
-    fn stand_back(&mut self) {
+    /// Drops probes to which no answer came at all.
+    fn drop_lost_probes(&mut self, now_ms: u64, timing: &Timing) {
+        let is_lost = |probing: &Probing| now_ms.saturating_sub(probing.sent_ms) > 3 * timing.probe_timeout_ms;
+        while let Some(first) = self.probes.first_entry().filter(|first| is_lost(first.get())) {
+            let agent = first.remove().agent;
+            self.leases.retry(&agent);
+        }
+    }
+
+    /// Takes what is due from the leases, to wait for its turn.
+    fn take_due(&mut self, now_ms: u64, catalog: &Catalog) {
+        while self.waiting.len() < WAITING_MAX {
+            let Some(due) = self.leases.next_due(now_ms, catalog) else {
+                break;
+            };
+            let fleet = self.leases.leases_count() as u64;
+            self.fallen_due.push_back((now_ms, due.instances.len() as u64, fleet));
+            self.waiting.push_back((now_ms, due));
+        }
+        let is_old = |(ms, _, _): &mut (u64, u64, u64)| now_ms.saturating_sub(*ms) > STORM_MS;
+        while self.fallen_due.pop_front_if(is_old).is_some() {}
+    }
+
+    /// How many instances of how many, if that is so much that something else than they may be the cause.
+    fn storm(&self) -> Option<(u64, u64)> {
+        let due = self.fallen_due.iter().map(|(_, due, _)| due).sum();
+        let fleet = self.fallen_due.iter().map(|(_, _, fleet)| *fleet).max()?;
+        (due >= STORM_MIN.max(fleet / 5)).then_some((due, fleet))
+    }
+
+    /// Another replica decides, or this one did not run: whatever was begun is dropped, and comes again if it has to.
+    pub(super) fn stand_back(&mut self) {
         let waiting = self.waiting.drain(..).map(|(_, due)| due.agent);
         let probed = std::mem::take(&mut self.probes)
             .into_values()
@@ -158,12 +195,8 @@ impl Replica {
             self.liveness.stand_back();
             return;
         };
-        while self.liveness.waiting.len() < WAITING_MAX {
-            let Some(due) = self.liveness.leases.next_due(self.now_ms, &self.catalog) else {
-                break;
-            };
-            self.liveness.waiting.push_back((self.now_ms, due));
-        }
+        self.liveness.drop_lost_probes(self.now_ms, &self.settings.timing);
+        self.liveness.take_due(self.now_ms, &self.catalog);
         let now_ms = self.now_ms;
         while self.liveness.probes.len() < PROBES_MAX {
             let is_ready = |(since_ms, _): &mut (u64, Due)| now_ms >= *since_ms + delay_ms;
@@ -173,8 +206,7 @@ impl Replica {
             self.probe_if_still_due(since_ms, due, effects);
         }
         while self.liveness.probes.len() < PROBES_MAX {
-            let timing = &self.settings.timing;
-            let Some(agent) = self.liveness.announcing.next_to_probe(now_ms, timing) else {
+            let Some(agent) = self.liveness.announcing.next_to_probe() else {
                 break;
             };
             self.probe(agent, Vec::new(), effects);
@@ -337,12 +369,12 @@ impl Replica {
     fn raise_alarms(&mut self, effects: &mut Effects) {
         let again =
             |raised_ms: Option<u64>| raised_ms.is_none_or(|ms| self.now_ms.saturating_sub(ms) >= ALARM_AGAIN_MS);
-        let suspects = self.liveness.leases.suspects();
-        let fleet = u64::try_from(self.liveness.leases.leases_count()).unwrap_or(u64::MAX);
-        if suspects >= STORM_MIN.max(fleet / 5) && again(self.liveness.storm_alarm_ms) {
+        let storm = self.liveness.storm().filter(|_| again(self.liveness.storm_alarm_ms));
+        if let Some((due, fleet)) = storm {
             self.liveness.storm_alarm_ms = Some(self.now_ms);
-            let text =
-                format!("{suspects} of {fleet} leases are used up at once: look at the network before the services");
+            let text = format!(
+                "{due} of {fleet} leases were used up within {STORM_MS} ms: look at the network before the services"
+            );
             self.alarm("storm", text, effects);
         } else if self.continuity.is_connected() && self.is_deaf() && again(self.liveness.deaf_alarm_ms) {
             self.liveness.deaf_alarm_ms = Some(self.now_ms);

@@ -255,8 +255,11 @@ impl Replica {
     /// Fills the batch with entries of lost logs that the one in force lacks.
     fn add_carried(&mut self, delay_ms: u64, wishes: &mut Vec<EventData>) {
         let Some(epoch) = self.catalog.epoch().filter(|_| self.catalog.accepts_carry()) else {
-            // Too late, or into a log that follows no other. What was set aside since stays for the next.
+            // Too late; or into a log that follows no other, after which another has to come.
             self.wishes.carry.clear();
+            if self.catalog.previous_epoch().is_some() {
+                self.aside.clear();
+            }
             return;
         };
         let idle_ms = self.now_ms.saturating_sub(self.wishes.carry_progress_ms);

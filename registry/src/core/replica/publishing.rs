@@ -10,12 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::peers::Heard;
 use super::pulses::Moment;
-use super::{Phase, Replica};
+use super::{Phase, REPORT_AGAIN_MS, Replica};
 use crate::core::catalog::FOLD_VERSIONS;
 use crate::core::io::{Effect, Effects, Outgoing, OutgoingKind, Severity};
-
-/// The same divergence is not reported more often than this.
-const DIVERGENCE_AGAIN_MS: u64 = 10_000;
 
 /// A broker server counts as heard for this long.
 const SERVER_HEARD_MS: u64 = 2_000;
@@ -240,9 +237,9 @@ impl Replica {
 
     /// Raises an alarm that would repeat with every beacon, now and then.
     fn complain(&mut self, kind: &str, text: String, effects: &mut Effects) {
-        let again_ms = self.divergence_reported_ms.map_or(0, |ms| ms + DIVERGENCE_AGAIN_MS);
+        let again_ms = self.complained_ms.map_or(0, |ms| ms + REPORT_AGAIN_MS);
         if self.now_ms >= again_ms {
-            self.divergence_reported_ms = Some(self.now_ms);
+            self.complained_ms = Some(self.now_ms);
             self.alarm(kind, text, effects);
         }
     }

@@ -3,5 +3,6 @@
 mod agents;
 mod beginnings;
 mod breaks;
+mod liveness;
 mod publishing;
 mod world;

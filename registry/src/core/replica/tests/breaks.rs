@@ -3,7 +3,7 @@
 use muster_schemas::pulse::CatalogState;
 
 use super::world::World;
-use crate::core::io::Severity;
+use crate::core::io::{OutgoingKind, Severity};
 
 fn epoch_of(world: &World, index: usize) -> Option<muster_schemas::EpochId> {
     world.nodes[index].replica.status(world.now_ms).epoch
@@ -126,4 +126,26 @@ fn a_recovery_ends_after_its_time_on_the_lease_clock() {
     assert!((30_000..35_000).contains(&took_ms), "{took_ms}");
     world.assert_agreement();
     assert_eq!(world.nodes[0].replica.status(world.now_ms).instances, 3);
+}
+
+#[test]
+fn two_replicas_that_differ_at_one_revision_raise_an_alarm() {
+    let mut world = World::settled(2);
+    world.start_agent("web1", &["orders"]);
+    world.run(1_000);
+    assert_eq!(world.of_kind(OutgoingKind::Alarm).count(), 0);
+    world.forge_beacon(0, |beacon| beacon.digest = muster_schemas::Digest::ZERO);
+    world.run(100);
+    let alarm = world.of_kind(OutgoingKind::Alarm).next().expect("an alarm");
+    assert!(alarm.message.subject.ends_with(".divergence"));
+}
+
+#[test]
+fn a_second_process_with_the_same_replica_id_raises_an_alarm() {
+    let mut world = World::settled(1);
+    world.run(500);
+    world.forge_beacon(0, |beacon| beacon.started_at = muster_schemas::Timestamp::from_ms(1));
+    world.run(100);
+    let alarm = world.of_kind(OutgoingKind::Alarm).next().expect("an alarm");
+    assert!(alarm.message.subject.ends_with(".duplicate_replica"));
 }

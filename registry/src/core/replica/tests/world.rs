@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use muster_schemas::agent::{AnnounceRequest, ProbeReply};
+use muster_schemas::beacon::Beacon;
+use muster_schemas::entry::IntentKind;
+use muster_schemas::event::IntentSet;
 use muster_schemas::pulse::{CatalogState, Pulse};
 use muster_schemas::{
-    AgentId, Change, Event, EventData, Namespace, OperatorName, Prefix, ReplicaId, ServiceName, Source, Subjects,
-    Timestamp,
+    AgentId, Change, Event, EventData, InstanceId, Namespace, OperatorName, Prefix, ReplicaId, ServiceName, Source,
+    Subjects, Timestamp,
 };
 
 use super::agents::SimulatedAgent;
@@ -89,6 +92,8 @@ pub(super) struct Node {
     pub(super) stopped: bool,
     /// Proposals are swallowed, and reported as failed.
     pub(super) proposals_fail: bool,
+    /// Its own marks do not come back.
+    pub(super) marks_lost: bool,
     pub(super) serving: bool,
     pub(super) reports: Vec<(Severity, String)>,
     publish_connected: bool,
@@ -116,6 +121,10 @@ pub(super) struct World {
     pub(super) probes: Vec<(u64, AgentId)>,
     pub(super) announces: Vec<(u64, AgentId)>,
     /// Batches that reach the stream at the end of the step: (by, batch, events).
+    /// This agent lives again and registers just before a proposal to expire it reaches the stream.
+    pub(super) returns_before_its_expiry: Option<AgentId>,
+    /// How far the hosts' clocks are ahead of the broker's.
+    pub(super) host_clock_ahead_ms: i64,
     on_their_way: Vec<(usize, u64, Vec<ProposedEvent>)>,
     streams_created: i64,
     random: u128,
@@ -135,6 +144,8 @@ impl World {
             proposed: Vec::new(),
             probes: Vec::new(),
             announces: Vec::new(),
+            returns_before_its_expiry: None,
+            host_clock_ahead_ms: 0,
             on_their_way: Vec::new(),
             streams_created: 0,
             random: 1,
@@ -170,6 +181,7 @@ impl World {
             frozen: false,
             stopped: false,
             proposals_fail: false,
+            marks_lost: false,
             serving: false,
             reports: Vec::new(),
             publish_connected: false,
@@ -219,8 +231,35 @@ impl World {
         self.append(event.subject(&self.subjects), payload)
     }
 
-    pub(super) fn operator(&self) -> Source {
-        Source::Operator(OperatorName::new("ada").unwrap())
+    /// Everybody hears a replica's last beacon once more, with something changed.
+    pub(super) fn forge_beacon(&mut self, by: usize, change: impl Fn(&mut Beacon)) {
+        let by_replica = |sent: &&Sent| sent.by == by;
+        let last = self
+            .of_kind(OutgoingKind::Beacon)
+            .filter(by_replica)
+            .last()
+            .expect("a beacon");
+        let mut beacon = serde_json::from_slice(&last.message.payload).unwrap();
+        change(&mut beacon);
+        let payload = Bytes::from(serde_json::to_vec(&beacon).unwrap());
+        for node in &mut self.nodes {
+            node.inbox.push_back(Post::Beacon(payload.clone()));
+        }
+    }
+
+    /// An operator puts an instance into maintenance.
+    pub(super) fn set_maintenance(&mut self, service_name: &str, instance: &str, until: Option<Timestamp>) {
+        let who = OperatorName::new("ada").unwrap();
+        let data = EventData::Intent(IntentSet {
+            service: service(service_name),
+            instance: InstanceId::new(instance).unwrap(),
+            intent: IntentKind::Maintenance,
+            who: who.clone(),
+            why: String::new(),
+            until,
+            incarnation: None,
+        });
+        self.append_event(Source::Operator(who), data);
     }
 
     pub(super) fn create_stream(&mut self) {
@@ -268,6 +307,12 @@ impl World {
         }
         for (index, batch, events) in std::mem::take(&mut self.on_their_way) {
             let fails = self.nodes[index].proposals_fail || self.stream.is_none();
+            if events.iter().any(|event| event.subject.contains(".event.expire."))
+                && let Some(agent) = self.returns_before_its_expiry.take()
+            {
+                self.agent(&agent).alive = true;
+                self.announce(&agent);
+            }
             for event in events {
                 self.proposed.push((self.now_ms, index, event.clone()));
                 if !fails {
@@ -279,7 +324,8 @@ impl World {
     }
 
     fn step_node(&mut self, index: usize) {
-        let (now_ms, wall) = (self.now_ms, self.wall());
+        let host_ms = self.wall().as_ms() + self.host_clock_ahead_ms;
+        let (now_ms, wall) = (self.now_ms, Timestamp::from_ms(host_ms));
         let mut effects = Effects::new();
         let node = &mut self.nodes[index];
         while let Some(post) = node.inbox.pop_front() {
@@ -351,7 +397,10 @@ impl World {
                 OutgoingKind::Change => (node.publish_connected, Post::Change(payload)),
                 OutgoingKind::Pulse => (node.publish_connected, Post::Pulse(payload)),
                 OutgoingKind::Beacon => (node.publish_connected, Post::Beacon(payload)),
-                OutgoingKind::Mark => (node.log_connected, Post::Heartbeat(message.subject.clone(), payload)),
+                OutgoingKind::Mark => (
+                    node.log_connected && !node.marks_lost,
+                    Post::Heartbeat(message.subject.clone(), payload),
+                ),
                 OutgoingKind::Notice | OutgoingKind::Alarm => continue,
             };
             let own_echo = index == by && message.kind != OutgoingKind::Mark;
