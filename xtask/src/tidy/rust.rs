@@ -47,20 +47,20 @@ const FILE_ENDINGS: &[&str] = &[
 pub(super) fn check(file: &File, source: &Source, findings: &mut Findings<'_>) {
     check_names(file, findings);
     check_size(file, source, findings);
+    let (is_test_file, is_core) = (is_test_file(&file.path), is_core(&file.path));
     for (index, code) in source.code.lines().enumerate() {
         let line = index + 1;
-        let in_tests = is_test_file(&file.path) || source.is_test(line);
         check_names_of_types(line, code, findings);
         check_finished(line, code, findings);
-        if in_tests {
+        if is_test_file || source.is_test(line) {
             check_sleep(line, code, findings);
-        } else if is_core(&file.path) {
+        } else if is_core {
             check_pure(line, code, findings);
         }
     }
     check_comments(source, findings);
     check_reasons(file, source, findings);
-    if !is_test_file(&file.path) && !SUBJECT_FILES.iter().any(|start| file.path.starts_with(start)) {
+    if !is_test_file && !SUBJECT_FILES.iter().any(|start| file.path.starts_with(start)) {
         check_subjects(source, findings);
     }
 }

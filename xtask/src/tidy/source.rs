@@ -75,7 +75,12 @@ impl Reader<'_> {
         } else if let Some(length) = character_length(rest) {
             self.take(length, Side::Neither);
         } else {
-            self.take(rest.chars().next().map_or(0, char::len_utf8), Side::Code);
+            // As far as nothing else can begin.
+            let first = rest.chars().next().map_or(0, char::len_utf8);
+            let length = rest[first..]
+                .find(['/', '"', '\'', 'r', 'b', 'c'])
+                .map_or(rest.len(), |at| first + at);
+            self.take(length, Side::Code);
         }
     }
 
@@ -93,16 +98,14 @@ impl Reader<'_> {
 
     fn take(&mut self, length: usize, side: Side) {
         let (taken, rest) = self.rest.split_at(length);
-        for character in taken.chars() {
-            let blank = if character == '\n' { '\n' } else { ' ' };
-            self.code
-                .push(if matches!(side, Side::Code) { character } else { blank });
-            self.comments.push(if matches!(side, Side::Comment) {
-                character
-            } else {
-                blank
-            });
-        }
+        let blank: String = taken
+            .chars()
+            .map(|character| if character == '\n' { '\n' } else { ' ' })
+            .collect();
+        self.code
+            .push_str(if matches!(side, Side::Code) { taken } else { &blank });
+        self.comments
+            .push_str(if matches!(side, Side::Comment) { taken } else { &blank });
         self.line += taken.matches('\n').count();
         self.rest = rest;
     }

@@ -47,29 +47,28 @@ pub(super) fn check_whitespace(file: &File, findings: &mut Findings<'_>) {
 }
 
 pub(super) fn check(text: &str, findings: &mut Findings<'_>) {
-    for (index, line) in text.lines().enumerate() {
-        let line = line.to_lowercase();
-        for (word, instead) in WORDS {
-            if contains_word(&line, word) {
-                findings.add(index + 1, "word", format!("`{word}`: {instead}"));
-            }
+    let text = text.to_lowercase();
+    let line_at = |at: usize| text[..at].matches('\n').count() + 1;
+    for (word, instead) in WORDS {
+        for at in places_of_word(&text, word) {
+            findings.add(line_at(at), "word", format!("`{word}`: {instead}"));
         }
-        for place in PLACES {
-            if begins_a_path(&line, place) {
-                findings.add(
-                    index + 1,
-                    "place",
-                    format!("`{place}` is a path on one machine: name it from the root or `~`"),
-                );
-            }
+    }
+    for place in PLACES {
+        for (at, _) in text.match_indices(place).filter(|(at, _)| begins_a_path(&text[..*at])) {
+            let message = format!("`{place}` is a path on one machine: name it from the root or `~`");
+            findings.add(line_at(at), "place", message);
         }
-        if names_a_ticket(&line) {
-            findings.add(
-                index + 1,
-                "ticket",
-                "a ticket's number says nothing in a clone: say what it is about",
-            );
-        }
+    }
+    for (at, issue) in text
+        .match_indices("issue ")
+        .filter(|(at, issue)| names_a_number(&text[at + issue.len()..]))
+    {
+        findings.add(
+            line_at(at + issue.len()),
+            "ticket",
+            "a ticket's number says nothing in a clone: say what it is about",
+        );
     }
 }
 
@@ -77,26 +76,28 @@ fn is_word_character(character: char) -> bool {
     character.is_alphanumeric() || character == '_'
 }
 
-/// Whether `word` stands in `line` with no word character beside it.
-pub(super) fn contains_word(line: &str, word: &str) -> bool {
-    line.match_indices(word).any(|(at, _)| {
-        let before = line[..at].chars().next_back();
-        let after = line[at + word.len()..].chars().next();
+/// Whether `word` stands in `text` with no word character beside it.
+pub(super) fn contains_word(text: &str, word: &str) -> bool {
+    places_of_word(text, word).next().is_some()
+}
+
+fn places_of_word<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
+    let stands_alone = |at: &usize| {
+        let before = text[..*at].chars().next_back();
+        let after = text[at + word.len()..].chars().next();
         !before.is_some_and(is_word_character) && !after.is_some_and(is_word_character)
-    })
+    };
+    text.match_indices(word).map(|(at, _)| at).filter(stands_alone)
 }
 
-/// Not in the middle of a longer path or an address.
-fn begins_a_path(line: &str, place: &str) -> bool {
-    line.match_indices(place).any(|(at, _)| {
-        let before = line[..at].chars().next_back();
-        !before.is_some_and(|character| is_word_character(character) || "/.~>-}*".contains(character))
-    })
+/// Whether a path begins after this, and not the middle of a longer one or of an address.
+fn begins_a_path(before: &str) -> bool {
+    let before = before.chars().next_back();
+    !before.is_some_and(|character| is_word_character(character) || "/.~>-}*".contains(character))
 }
 
-fn names_a_ticket(line: &str) -> bool {
-    line.match_indices("issue ").any(|(at, matched)| {
-        let after = line[at + matched.len()..].trim_start_matches('#');
-        after.starts_with(|character: char| character.is_ascii_digit())
-    })
+fn names_a_number(after: &str) -> bool {
+    after
+        .trim_start_matches('#')
+        .starts_with(|character: char| character.is_ascii_digit())
 }
