@@ -1,4 +1,10 @@
-//! Vouches for service instances: registers them, heartbeats, answers for them, takes them back.
+//! Vouches for service instances: registers them, heartbeats for them, answers for them, takes them back.
+//!
+//! [`vouch`] is the whole of it over a NATS connection, and [`core`] decides; the supervision of processes stands on
+//! top, behind the feature `process`.
+
+pub mod core;
+pub mod vouch;
 
 #[cfg(feature = "process")]
 pub mod process;
