@@ -1,6 +1,6 @@
 //! What supervision counts.
 
-use muster_runtime::metrics::{Metrics, Unit};
+use muster_runtime::metrics::{MetricDoc, Metrics, Unit};
 use muster_schemas::HealthStatus;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -25,6 +25,14 @@ pub struct Meters {
     health_changes: Counter,
     services: Gauge,
     registered: Gauge,
+}
+
+/// The agent's metrics, for the documents.
+#[must_use]
+pub fn docs() -> Vec<MetricDoc> {
+    let metrics = Metrics::new();
+    let _ = Meters::register(&metrics);
+    metrics.docs()
 }
 
 impl Meters {

@@ -123,7 +123,9 @@ impl ServicePlan {
                 .collect(),
             weight: settings.weight,
             ttl_ms,
-            linger_ms: settings.linger.map_or(linger_ms, |linger| linger.as_ms()),
+            linger_ms: settings
+                .linger
+                .map_or(linger_ms, muster_runtime::settings::Period::as_ms),
         };
         if let Some(host) = settings
             .check_host

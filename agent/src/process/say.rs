@@ -42,16 +42,20 @@ pub(super) fn say(saying: &Saying) {
         }
         Saying::UsableAgain => info!("no longer critical: registering again"),
         Saying::Stopping { cause } => info!(because = because(*cause), "stopping"),
-        Saying::Deregistered { after_ms, confirmed } => {
-            if *confirmed {
-                info!(after_ms, "deregistered");
-            } else {
+        Saying::Deregistered {
+            after_ms,
+            confirmed,
+            was_confirmed,
+        } => match (confirmed, was_confirmed) {
+            (true, _) => info!(after_ms, "deregistered"),
+            (false, false) => info!(after_ms, "not registered any more, as far as it was"),
+            (false, true) => {
                 warn!(
                     after_ms,
-                    "deregistered, but nobody confirmed it in time: consumers see it at the end of the lease"
+                    "no registry confirmed the removal in time: consumers see it at the end of the lease"
                 );
             }
-        }
+        },
         Saying::Terminating { grace_ms } => info!(grace_ms, "stop signal sent to the service"),
         Saying::Killing => warn!("the service did not end in time (--grace): killing its process group"),
         Saying::Exited { end, by_itself } => {

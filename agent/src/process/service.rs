@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use muster_schemas::{Health, Timestamp};
 use nix::sys::signal::Signal;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::advertise::Advertised;
 use super::check::{Target, is_open};
@@ -55,6 +55,8 @@ pub struct Shared {
     pub advertised: watch::Receiver<Option<Advertised>>,
     /// What is counted.
     pub meters: Meters,
+    /// Told whenever what others may know of a service changed.
+    pub changed: Arc<Notify>,
 }
 
 /// What others may know of a service.
@@ -62,8 +64,8 @@ pub struct Shared {
 pub struct Standing {
     /// Registered and confirmed.
     pub is_registered: bool,
-    /// Every check was usable at the last look.
-    pub is_settled: bool,
+    /// Registered, but not confirmed yet.
+    pub unconfirmed_since: Option<Instant>,
     /// The code that it ended with.
     pub ended: Option<u8>,
 }
@@ -77,6 +79,7 @@ pub struct Service<C> {
     mailbox: Mailbox,
     mail: mpsc::Receiver<Mail>,
     group: Option<Group>,
+    asked_at: Option<Instant>,
     standing: watch::Sender<Standing>,
     began: Instant,
 }
@@ -99,6 +102,7 @@ impl<C: Claims> Service<C> {
             mailbox,
             mail,
             group: None,
+            asked_at: None,
             standing: watch::Sender::new(Standing::default()),
             began: Instant::now(),
         }
@@ -188,11 +192,15 @@ impl<C: Claims> Service<C> {
         }
         let standing = Standing {
             is_registered: self.supervision.is_registered(),
-            is_settled: self.supervision.is_settled(),
+            unconfirmed_since: self.asked_at.filter(|_| !self.supervision.is_registered()),
             ended: None,
         };
-        self.standing
-            .send_if_modified(|known| std::mem::replace(known, standing) != standing);
+        if self
+            .standing
+            .send_if_modified(|known| std::mem::replace(known, standing) != standing)
+        {
+            self.shared.changed.notify_one();
+        }
         code
     }
 
@@ -200,9 +208,15 @@ impl<C: Claims> Service<C> {
         match effect {
             Effect::Start => self.start(),
             Effect::RunCheck { check, life } => self.run_check(check, life),
-            Effect::Register(health) => self.claims.register(health),
+            Effect::Register(health) => {
+                self.asked_at = Some(Instant::now());
+                self.claims.register(health);
+            }
             Effect::Tell(health) => self.claims.tell(health),
-            Effect::Deregister { withdrawal, detail } => self.claims.deregister(withdrawal, detail),
+            Effect::Deregister { withdrawal, detail } => {
+                self.asked_at = None;
+                self.claims.deregister(withdrawal, detail);
+            }
             Effect::StopGroup => self
                 .group
                 .iter()

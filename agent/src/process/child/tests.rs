@@ -1,6 +1,6 @@
 //! Real children: what they are started as, how they end, and what is left of them.
 
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use super::*;
@@ -29,7 +29,7 @@ fn run(launch: Launch) -> Running {
 }
 
 fn told(launch: Launch) -> Receiver<ChildEvent> {
-    let (sender, receiver) = channel();
+    let (sender, receiver) = sync_channel(8);
     start(launch, move |event| sender.send(event).unwrap_or_default());
     receiver
 }

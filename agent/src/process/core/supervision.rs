@@ -63,7 +63,7 @@ enum Phase {
 enum Claim {
     None,
     Held { since_ms: u64, is_confirmed: bool },
-    Leaving { since_ms: u64 },
+    Leaving { since_ms: u64, was_confirmed: bool },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +121,7 @@ impl Supervision {
             Input::Exited { end, leftovers } => self.exited(now, end, leftovers, effects),
             Input::GroupGone => self.group_gone(now, effects),
             Input::Registered => self.registered(now, effects),
+            Input::Unconfirmed => self.unconfirmed(now),
             Input::Removed { confirmed } => self.removed(now, confirmed, effects),
             Input::Stop { cause, within_ms } => self.stop(now, cause, within_ms, effects),
             Input::Tick => {}
@@ -151,12 +152,6 @@ impl Supervision {
     #[must_use]
     pub fn is_registered(&self) -> bool {
         matches!(self.claim, Claim::Held { is_confirmed: true, .. })
-    }
-
-    /// Every check was usable at the last look, or there is nothing to do any more.
-    #[must_use]
-    pub fn is_settled(&self) -> bool {
-        matches!(self.phase, Phase::Serving | Phase::Ended)
     }
 
     fn begin(&mut self, now: Now, effects: &mut Vec<Effect>) {
@@ -254,6 +249,15 @@ impl Supervision {
         }
     }
 
+    fn unconfirmed(&mut self, now: Now) {
+        if let Claim::Held { since_ms, is_confirmed } = &mut self.claim
+            && *is_confirmed
+        {
+            *is_confirmed = false;
+            *since_ms = now.ms;
+        }
+    }
+
     fn tick(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let is_due = |at_ms: Option<u64>| at_ms.is_some_and(|at_ms| at_ms <= now.ms);
         if is_due(self.removal_given_up_at_ms()) {
@@ -313,7 +317,7 @@ impl Supervision {
 
     fn removal_given_up_at_ms(&self) -> Option<u64> {
         match self.claim {
-            Claim::Leaving { since_ms } => Some(since_ms.saturating_add(REMOVAL_SEEN_WITHIN_MS)),
+            Claim::Leaving { since_ms, .. } => Some(since_ms.saturating_add(REMOVAL_SEEN_WITHIN_MS)),
             Claim::None | Claim::Held { .. } => None,
         }
     }

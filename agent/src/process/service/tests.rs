@@ -24,12 +24,12 @@ enum Asked {
 /// Confirms everything at once.
 struct Willing {
     mailbox: Mailbox,
-    asked: mpsc::UnboundedSender<Asked>,
+    asked: mpsc::Sender<Asked>,
 }
 
 impl Willing {
     fn ask(&self, asked: Asked, answer: Option<Input>) {
-        let _ = self.asked.send(asked);
+        let _ = self.asked.try_send(asked);
         if let Some(answer) = answer {
             self.mailbox.try_send(Mail::Happened(answer)).unwrap();
         }
@@ -56,7 +56,7 @@ impl Claims for Willing {
 /// A service that runs, and what it asked for.
 struct Running {
     mailbox: Mailbox,
-    asked: mpsc::UnboundedReceiver<Asked>,
+    asked: mpsc::Receiver<Asked>,
     end: JoinHandle<u8>,
     directory: tempfile::TempDir,
 }
@@ -76,7 +76,7 @@ fn run(script: &str, flags: &[&str]) -> Running {
     };
     let plan = ServicePlan::new(&settings).unwrap();
     let (mailbox, mail) = mailbox();
-    let (asked, receiver) = mpsc::unbounded_channel();
+    let (asked, receiver) = mpsc::channel(64);
     let claims = Willing {
         mailbox: mailbox.clone(),
         asked,
@@ -85,6 +85,7 @@ fn run(script: &str, flags: &[&str]) -> Running {
         guard: None,
         advertised: watch::channel(None).1,
         meters: Meters::register(&Metrics::new()),
+        changed: Arc::default(),
     };
     let service = Service::new(plan, claims, shared, (mailbox.clone(), mail));
     Running {

@@ -28,7 +28,12 @@ impl Supervision {
             Phase::Waiting { .. } | Phase::Withdrawn => self.terminate(now, effects),
             Phase::Serving => {
                 self.checks.stop();
-                self.withdraw(now, Withdrawal::Stopped, stopped_by(cause).to_owned(), effects);
+                let withdrawal = if cause == StopCause::Drain {
+                    Withdrawal::Drained
+                } else {
+                    Withdrawal::Stopped
+                };
+                self.withdraw(now, withdrawal, stopped_by(cause).to_owned(), effects);
                 self.phase = Phase::Leaving;
             }
             // Whoever asks twice is in a hurry; a drain that is asked for again is the same drain.
@@ -44,19 +49,30 @@ impl Supervision {
     }
 
     pub(super) fn withdraw(&mut self, now: Now, withdrawal: Withdrawal, detail: String, effects: &mut Vec<Effect>) {
-        if let Claim::Held { .. } = self.claim {
-            self.claim = Claim::Leaving { since_ms: now.ms };
+        if let Claim::Held { is_confirmed, .. } = self.claim {
+            self.claim = Claim::Leaving {
+                since_ms: now.ms,
+                was_confirmed: is_confirmed,
+            };
             effects.push(Effect::Deregister { withdrawal, detail });
         }
     }
 
     pub(super) fn removed(&mut self, now: Now, confirmed: bool, effects: &mut Vec<Effect>) {
-        let Claim::Leaving { since_ms } = self.claim else {
+        let Claim::Leaving {
+            since_ms,
+            was_confirmed,
+        } = self.claim
+        else {
             return;
         };
         self.claim = Claim::None;
         let after_ms = now.ms.saturating_sub(since_ms);
-        effects.push(Effect::Say(Saying::Deregistered { after_ms, confirmed }));
+        effects.push(Effect::Say(Saying::Deregistered {
+            after_ms,
+            confirmed,
+            was_confirmed,
+        }));
         if self.phase == Phase::Leaving {
             if self.plan.has_child {
                 let until_ms = self.no_later(now.ms.saturating_add(self.plan.drain_ms));

@@ -248,6 +248,16 @@ fn whoever_asks_to_stop_twice_is_in_a_hurry() {
 }
 
 #[test]
+fn a_registration_that_was_lost_and_found_again_is_told_again() {
+    let mut story = Story::serving(plan(1));
+    story.happens(Input::Unconfirmed);
+    assert!(!story.supervision.is_registered());
+    let effects = story.after(40, Input::Registered);
+    assert!(says(&effects, |saying| *saying == Saying::Registered { after_ms: 40 }));
+    assert!(story.supervision.is_registered());
+}
+
+#[test]
 fn a_drain_has_a_deadline_for_everything_together() {
     let mut story = Story::serving(plan(1));
     let drain = || Input::Stop {

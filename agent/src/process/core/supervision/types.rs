@@ -96,8 +96,10 @@ pub enum StopCause {
 /// Why it was deregistered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Withdrawal {
-    /// On request.
+    /// The agent stops.
     Stopped,
+    /// Somebody asked for it.
+    Drained,
     /// The child ended.
     ChildExited,
     /// Critical for too long.
@@ -150,6 +152,8 @@ pub enum Input {
     GroupGone,
     /// The registration was confirmed.
     Registered,
+    /// It is no longer, or no longer surely, in force: it is being tried again.
+    Unconfirmed,
     /// The deregistration is settled.
     Removed {
         /// The own removal was seen.
@@ -268,6 +272,8 @@ pub enum Saying {
         after_ms: u64,
         /// Was seen.
         confirmed: bool,
+        /// The registration before it was confirmed.
+        was_confirmed: bool,
     },
     /// The stop signal went out.
     Terminating {

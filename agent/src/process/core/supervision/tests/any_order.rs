@@ -27,6 +27,7 @@ fn any_input() -> impl Strategy<Value = (u64, Input)> {
         1 => (0_u8..3, any::<bool>()).prop_map(|(code, leftovers)| Input::Exited { end: ChildEnd::Code(code), leftovers }),
         1 => Just(Input::GroupGone),
         2 => Just(Input::Registered),
+        1 => Just(Input::Unconfirmed),
         2 => any::<bool>().prop_map(|confirmed| Input::Removed { confirmed }),
         1 => (cause, proptest::option::of(0_u64..2_000)).prop_map(|(cause, within_ms)| Input::Stop { cause, within_ms }),
         5 => Just(Input::Tick),

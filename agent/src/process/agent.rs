@@ -1,0 +1,337 @@
+//! Runs an agent: its services, side by side, until the last has ended.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use muster_runtime::exit::ExitReason;
+use muster_runtime::http::{HttpServer, Readiness};
+use muster_schemas::agent::DrainReply;
+use muster_schemas::{InstanceId, ServiceName};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tracing::Instrument;
+
+use super::advertise::Advertised;
+use super::core::supervision::{CODE_AGENT_FAILED, Input, StopCause};
+use super::guard::Guard;
+use super::meters::Meters;
+use super::plan::ServicePlan;
+use super::service::{Mail, Mailbox, Service, Shared, Standing, mailbox};
+use super::signals::Wanted;
+use super::vouch::{Heard, Vouch};
+
+/// Why an agent does not come up, or ends before its services.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// A part of it that knows its own words.
+    #[error("{problem}")]
+    Failed {
+        /// What, and the way out.
+        problem: String,
+        /// The code to end with.
+        code: u8,
+    },
+}
+
+impl AgentError {
+    /// A failure of the agent itself: 125.
+    pub fn own(problem: impl std::fmt::Display) -> Self {
+        Self::Failed {
+            problem: problem.to_string(),
+            code: CODE_AGENT_FAILED,
+        }
+    }
+
+    /// A failure that has a code in every program.
+    pub fn of(problem: &impl ExitReason) -> Self {
+        Self::Failed {
+            problem: problem.to_string(),
+            code: problem.exit().code(),
+        }
+    }
+
+    /// The code to end with.
+    #[must_use]
+    pub fn code(&self) -> u8 {
+        let Self::Failed { code, .. } = self;
+        *code
+    }
+}
+
+/// What an agent runs, and how.
+pub struct Agent<V> {
+    /// The services with their ids.
+    pub services: Vec<(ServicePlan, InstanceId)>,
+    /// Vouches for them.
+    pub vouch: V,
+    /// The advertised address, once it is known.
+    pub advertised: watch::Receiver<Option<Advertised>>,
+    /// What is counted.
+    pub meters: Meters,
+    /// Where readiness is shown.
+    pub http: Option<HttpServer>,
+    /// Signals.
+    pub signals: mpsc::Receiver<Wanted>,
+    /// The first confirmation of every registration may take so long; none = for ever.
+    pub registration_within: Option<Duration>,
+    /// Several services of a file: the end of one is not the end of all, and a stop is no failure.
+    pub is_of_file: bool,
+}
+
+/// One service as the agent sees it.
+struct Member {
+    service: ServiceName,
+    instance: InstanceId,
+    mailbox: Mailbox,
+    standing: watch::Receiver<Standing>,
+    was_registered: bool,
+    drains: Vec<oneshot::Sender<DrainReply>>,
+}
+
+/// The ids of all services; two may not be the same.
+///
+/// # Errors
+/// A node's name that is too long, or an id that two of them have.
+pub fn with_ids(services: Vec<ServicePlan>, node: &str) -> Result<Vec<(ServicePlan, InstanceId)>, AgentError> {
+    let mut taken = BTreeSet::new();
+    let mut named = Vec::new();
+    for plan in services {
+        let instance = plan.instance_id(node).map_err(AgentError::own)?;
+        if !taken.insert((plan.service.clone(), instance.clone())) {
+            return Err(AgentError::own(format!(
+                "two services {:?} would have the instance id {:?}: give each its own with --instance",
+                plan.service.as_str(),
+                instance.as_str()
+            )));
+        }
+        named.push((plan, instance));
+    }
+    Ok(named)
+}
+
+impl<V: Vouch> Agent<V> {
+    /// Runs until the last service has ended; returns the code to end with.
+    pub async fn run(mut self) -> u8 {
+        let changed = Arc::new(Notify::new());
+        let mut running = JoinSet::new();
+        let mut members = self.start(&changed, &mut running);
+        let mut heard = self.vouch.heard();
+        let mut codes: Vec<(usize, u8)> = Vec::new();
+        let (mut is_stopping, mut failed) = (false, None);
+        loop {
+            self.show(&members);
+            let deadline = self.deadline(&mut members);
+            tokio::select! {
+                ended = running.join_next() => match ended {
+                    Some(Ok((index, code))) => {
+                        members[index].answer_drains();
+                        codes.push((index, code));
+                    }
+                    // A service that panicked: the others are not to blame, but nobody answers for this one any more.
+                    Some(Err(error)) => {
+                        tracing::error!(%error, "a service's supervision broke down: stopping");
+                        codes.push((usize::MAX, CODE_AGENT_FAILED));
+                        stop_all(&members, StopCause::AgentFailed).await;
+                    }
+                    None => break,
+                },
+                Some(wanted) = self.signals.recv() => match wanted {
+                    Wanted::Stop(signal) => {
+                        let hurry = if is_stopping { "; hurrying" } else { "; the next one hurries" };
+                        tracing::info!(%signal, "asked to stop{hurry}");
+                        is_stopping = true;
+                        stop_all(&members, StopCause::Signal).await;
+                    }
+                    Wanted::Forward(signal) => {
+                        for member in &members {
+                            let _ = member.mailbox.send(Mail::Forward(signal)).await;
+                        }
+                    }
+                },
+                Some(heard) = heard.recv() => {
+                    if let (Heard::Refused { code, .. }, Some(_)) = (&heard, self.registration_within) {
+                        // What is required is refused: the code says why.
+                        failed = Some(*code);
+                        stop_all(&members, StopCause::AgentFailed).await;
+                    }
+                    handle(heard, &mut members).await;
+                }
+                () = changed.notified() => {}
+                () = until(deadline) => {
+                    self.registration_within = None;
+                    tracing::error!("not registered in time (--registration-within, --require-registration): stopping");
+                    stop_all(&members, StopCause::AgentFailed).await;
+                }
+            }
+        }
+        self.vouch.finish().await;
+        failed.unwrap_or_else(|| code_of(codes, self.is_of_file && is_stopping))
+    }
+
+    fn start(&mut self, changed: &Arc<Notify>, running: &mut JoinSet<(usize, u8)>) -> Vec<Member> {
+        let has_child = self.services.iter().any(|(plan, _)| plan.launch.is_some());
+        let shared = Shared {
+            guard: has_child.then(guard).flatten(),
+            advertised: self.advertised.clone(),
+            meters: self.meters.clone(),
+            changed: Arc::clone(changed),
+        };
+        let mut members = Vec::new();
+        for (index, (plan, instance)) in std::mem::take(&mut self.services).into_iter().enumerate() {
+            let (mailbox, mail) = mailbox();
+            let claims = self.vouch.claims(&plan, instance.clone(), mailbox.clone());
+            let name = plan.service.clone();
+            let service = Service::new(plan, claims, shared.clone(), (mailbox.clone(), mail));
+            let standing = service.standing();
+            let span = tracing::info_span!("service", service = %name, instance = %instance);
+            running.spawn(async move { (index, service.run().await) }.instrument(span));
+            members.push(Member {
+                service: name,
+                instance,
+                mailbox,
+                standing,
+                was_registered: false,
+                drains: Vec::new(),
+            });
+        }
+        members
+    }
+
+    /// When the first registration that is required, and was not confirmed yet, is too late.
+    fn deadline(&self, members: &mut [Member]) -> Option<Instant> {
+        let within = self.registration_within?;
+        let mut deadlines = Vec::new();
+        for member in members.iter_mut() {
+            let standing = *member.standing.borrow();
+            member.was_registered |= standing.is_registered;
+            deadlines.extend(
+                standing
+                    .unconfirmed_since
+                    .filter(|_| !member.was_registered)
+                    .map(|since| since + within),
+            );
+        }
+        deadlines.into_iter().min()
+    }
+
+    /// Readiness: every service that has not ended is registered.
+    fn show(&self, members: &[Member]) {
+        let alive = || members.iter().filter(|member| member.standing.borrow().ended.is_none());
+        let missing: Vec<String> = alive()
+            .filter(|member| !member.standing.borrow().is_registered)
+            .map(|member| format!("{}/{}", member.service, member.instance))
+            .collect();
+        self.meters.standing(alive().count(), alive().count() - missing.len());
+        let Some(http) = &self.http else { return };
+        http.set(if missing.is_empty() {
+            Readiness::ready("registered")
+        } else {
+            Readiness::not_ready("unregistered", format!("not registered: {}", missing.join(", ")))
+        });
+    }
+}
+
+impl Member {
+    fn answer_drains(&mut self) {
+        for reply in self.drains.drain(..) {
+            let _ = reply.send(DrainReply {
+                result: "stopped".to_owned(),
+                detail: None,
+            });
+        }
+    }
+}
+
+fn guard() -> Option<Arc<Guard>> {
+    match Guard::start() {
+        Ok(guard) => Some(Arc::new(guard)),
+        Err(error) => {
+            tracing::warn!(%error, "no guard: if this agent is killed, what a service has started itself lives on");
+            None
+        }
+    }
+}
+
+async fn stop_all(members: &[Member], cause: StopCause) {
+    for member in members {
+        member.stop(cause, None).await;
+    }
+}
+
+impl Member {
+    /// One that has ended already hears nothing.
+    async fn stop(&self, cause: StopCause, within_ms: Option<u64>) {
+        if self.standing.borrow().ended.is_none() {
+            let _ = self
+                .mailbox
+                .send(Mail::Happened(Input::Stop { cause, within_ms }))
+                .await;
+        }
+    }
+}
+
+async fn handle(heard: Heard, members: &mut [Member]) {
+    match heard {
+        Heard::Superseded { detail } => {
+            tracing::error!("{detail}: stopping");
+            stop_all(members, StopCause::Superseded).await;
+        }
+        Heard::Refused { detail, .. } => tracing::error!("nothing can be registered: {detail}"),
+        Heard::Drain {
+            service,
+            instance,
+            within_ms,
+            reply,
+        } => {
+            let wanted = members
+                .iter_mut()
+                .find(|member| member.service == service && member.instance == instance);
+            match wanted.filter(|member| member.standing.borrow().ended.is_none()) {
+                Some(member) => {
+                    member.drains.push(reply);
+                    member.stop(StopCause::Drain, Some(within_ms)).await;
+                }
+                None => {
+                    let _ = reply.send(DrainReply {
+                        result: "refused".to_owned(),
+                        detail: Some("this agent runs no such instance".to_owned()),
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// The code of the first service, in their order, that did not end well. Being stopped is no failure of several.
+fn code_of(mut codes: Vec<(usize, u8)>, was_asked: bool) -> u8 {
+    codes.sort_unstable();
+    let is_own = |code: &u8| [super::core::supervision::CODE_SUPERSEDED, CODE_AGENT_FAILED].contains(code);
+    let mut failed = codes.into_iter().map(|(_, code)| code).filter(|code| *code != 0);
+    failed.find(|code| !was_asked || is_own(code)).unwrap_or(0)
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_service_that_failed_gives_the_code() {
+        assert_eq!(code_of(vec![(1, 3), (0, 0), (2, 4)], false), 3);
+        assert_eq!(code_of(vec![(0, 0)], false), 0);
+    }
+
+    #[test]
+    fn several_services_that_were_asked_to_stop_did_not_fail_but_an_agent_that_was_superseded_did() {
+        assert_eq!(code_of(vec![(0, 143), (1, 143)], true), 0);
+        assert_eq!(code_of(vec![(0, 143), (1, 75)], true), 75);
+        assert_eq!(code_of(vec![(0, 143)], false), 143);
+    }
+}
