@@ -23,4 +23,4 @@ pub use error::RegistryError;
 pub use metrics::metric_docs;
 pub use run::run;
 pub use settings::RegistrySettings;
-pub use stream::Difference;
+pub use stream::{Difference, differences as stream_differences};

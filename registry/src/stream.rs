@@ -55,7 +55,8 @@ pub(crate) fn configuration(subjects: &Subjects, replicas: usize) -> Config {
 }
 
 /// Where a stream differs from what it must be; how many replicas it has only matters where a number was asked for.
-pub(crate) fn differences(subjects: &Subjects, replicas: Option<usize>, found: &Config) -> Vec<Difference> {
+#[must_use]
+pub fn differences(subjects: &Subjects, replicas: Option<usize>, found: &Config) -> Vec<Difference> {
     let mut differences = Vec::new();
     let mut compare = |field: &'static str, expected: String, found: String| {
         if expected != found {
