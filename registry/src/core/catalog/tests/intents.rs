@@ -147,7 +147,7 @@ fn a_timed_intent_ends_by_a_lapse_once_stream_time_has_reached_its_end() {
     assert_eq!(bench.catalog.intents_ended_by(Timestamp::from_ms(until_ms)).count(), 1);
     assert_ignored(&bench.lapse("i", 1, set_at), Reason::NotDue);
     assert_ignored(&bench.lapse("i", 1, set_at + 1), Reason::Superseded);
-    bench.now_ms = until_ms - 1;
+    bench.now_ms = until_ms - 2;
     assert_ignored(&bench.lapse("i", 2, set_at), Reason::WrongEpoch);
     let change = bench.lapse("i", 1, set_at).change.unwrap();
     assert_eq!((change.cause, change.actor.as_str()), (Cause::Lapsed, "registry/r1"));

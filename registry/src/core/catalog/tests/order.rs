@@ -114,6 +114,9 @@ fn late_messages_of_an_earlier_incarnation_do_nothing() {
     let before = bench.instance("i");
     assert_ignored(&bench.deregister("a", "i", 1, 2), Reason::Stale);
     assert_ignored(&bench.health("a", "i", (1, 3), Critical), Reason::Stale);
+    // Nor does anything of the same order, in whichever form.
+    assert_ignored(&bench.deregister("a", "i", 2, 1), Reason::Stale);
+    assert_ignored(&bench.health("a", "i", (2, 1), Critical), Reason::Stale);
     assert_eq!(bench.instance("i"), before);
 }
 

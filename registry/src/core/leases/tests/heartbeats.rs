@@ -52,6 +52,34 @@ fn a_heartbeat_renews_only_what_was_registered_in_its_session() {
 }
 
 #[test]
+fn a_vouching_that_goes_on_in_another_session_is_renewed_by_that_one_alone() {
+    let mut bench = Bench::new();
+    let first = bench.register("a", "i", 1, 1);
+    let second = Vouching {
+        session: session(2),
+        generation: 2,
+        ..first.clone()
+    };
+    bench.register_with_ttl(second.clone(), TTL_MS);
+    let Heard::Beat(beat) = bench.beat_with("a", 1, Digest::ZERO, None) else {
+        panic!("dropped")
+    };
+    assert_eq!(
+        beat.verdict,
+        super::super::Verdict::Same,
+        "nothing is held in the old session"
+    );
+    bench.run(TTL_MS, &[("a", 1)]);
+    assert_eq!(bench.due(), ["i"]);
+    let Heard::Beat(beat) = bench.beat_with("a", 2, item(&second), None) else {
+        panic!("dropped")
+    };
+    assert_eq!(beat.verdict, super::super::Verdict::Same);
+    bench.run(TTL_MS - 200, &[]);
+    assert!(bench.due().is_empty());
+}
+
+#[test]
 fn heartbeats_of_another_agent_renew_nothing() {
     let mut bench = Bench::new();
     bench.register("a", "i", 1, 1);
@@ -66,7 +94,10 @@ fn an_instance_that_another_agent_took_over_is_that_one_s_to_renew() {
     bench.register("b", "i", 2, 1);
     bench.run(2 * TTL_MS, &[("b", 2)]);
     assert!(bench.due().is_empty());
-    assert!(bench.leases.agent(&agent_id("a")).is_none(), "nothing is left of the displaced one");
+    assert!(
+        bench.leases.agent(&agent_id("a")).is_none(),
+        "nothing is left of the displaced one"
+    );
     bench.run(2 * TTL_MS, &[("a", 1)]);
     assert_eq!(bench.due(), ["i"]);
 }
