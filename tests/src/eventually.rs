@@ -59,10 +59,7 @@ where
         while start.elapsed() < duration {
             ticks.tick().await;
             if let Err(seen) = probe().await {
-                panic!(
-                    "no longer true after {:?}: {what}\n  saw: {seen}\n  asserted at {caller}",
-                    start.elapsed()
-                );
+                panic!("no longer true after {:?}: {what}\n  saw: {seen}\n  asserted at {caller}", start.elapsed());
             }
         }
     }

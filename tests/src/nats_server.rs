@@ -50,9 +50,7 @@ impl NatsServerBuilder {
     /// How soon the server notices a frozen client: after about `interval_seconds` × (`unanswered` + 1).
     #[must_use]
     pub fn pings(self, interval_seconds: u32, unanswered: u32) -> Self {
-        self.settings(&format!(
-            "ping_interval: \"{interval_seconds}s\"\nping_max: {unanswered}"
-        ))
+        self.settings(&format!("ping_interval: \"{interval_seconds}s\"\nping_max: {unanswered}"))
     }
 
     /// Adds text to the server's configuration file: users, accounts, limits. Port, address and store are set already.
@@ -68,17 +66,9 @@ impl NatsServerBuilder {
     /// # Panics
     /// If it does not start, with what it printed.
     pub async fn start(self) -> NatsServer {
-        let directory = tempfile::Builder::new()
-            .prefix("muster-nats-")
-            .tempdir()
-            .expect("a temporary directory");
+        let directory = tempfile::Builder::new().prefix("muster-nats-").tempdir().expect("a temporary directory");
         let port = self.fixed_port.then(free_port);
-        let mut server = NatsServer {
-            builder: self,
-            directory,
-            port,
-            process: None,
-        };
+        let mut server = NatsServer { builder: self, directory, port, process: None };
         server.write_configuration();
         server.launch().await;
         server
@@ -106,12 +96,7 @@ impl NatsServer {
     /// A server with JetStream unless told otherwise.
     #[must_use]
     pub fn builder() -> NatsServerBuilder {
-        NatsServerBuilder {
-            binary: None,
-            jetstream: true,
-            fixed_port: false,
-            settings: String::new(),
-        }
+        NatsServerBuilder { binary: None, jetstream: true, fixed_port: false, settings: String::new() }
     }
 
     /// Where clients connect: `nats://127.0.0.1:<port>`.
@@ -169,11 +154,7 @@ impl NatsServer {
     /// # Panics
     /// If the server is stopped, or does not stop.
     pub async fn stop(&mut self) {
-        self.process
-            .take()
-            .expect("the server is running")
-            .stop(STOP_DEADLINE)
-            .await;
+        self.process.take().expect("the server is running").stop(STOP_DEADLINE).await;
     }
 
     /// Starts it again with the same port and what is in the store.
@@ -181,14 +162,8 @@ impl NatsServer {
     /// # Panics
     /// If the server is running, has no fixed port, or does not start.
     pub async fn restart(&mut self) {
-        assert!(
-            self.process.is_none(),
-            "the server is running: kill() or stop() it first"
-        );
-        assert!(
-            self.builder.fixed_port,
-            "only a server built with fixed_port() can come back on its port"
-        );
+        assert!(self.process.is_none(), "the server is running: kill() or stop() it first");
+        assert!(self.builder.fixed_port, "only a server built with fixed_port() can come back on its port");
         self.launch().await;
     }
 
@@ -242,10 +217,7 @@ impl NatsServer {
     }
 
     fn stopped_store(&self) -> PathBuf {
-        assert!(
-            self.process.is_none(),
-            "the server is running: kill() or stop() it first"
-        );
+        assert!(self.process.is_none(), "the server is running: kill() or stop() it first");
         self.directory.path().join("store")
     }
 
@@ -272,10 +244,7 @@ impl NatsServer {
             .arg("--ports_file_dir")
             .arg(self.directory.path())
             .start();
-        let ports = self
-            .directory
-            .path()
-            .join(format!("nats-server_{}.ports", process.pid()));
+        let ports = self.directory.path().join(format!("nats-server_{}.ports", process.pid()));
         let accepting = eventually("nats-server accepts connections", START_DEADLINE, async || {
             if process.exit().is_some() {
                 let status = process.wait_exit(STOP_DEADLINE).await;

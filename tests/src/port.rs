@@ -34,10 +34,7 @@ pub fn free_port() -> u16 {
             continue;
         };
         if claim.try_lock().is_ok() && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            CLAIMS
-                .lock()
-                .expect("nothing panics while it holds the claims")
-                .push(claim);
+            CLAIMS.lock().expect("nothing panics while it holds the claims").push(claim);
             return port;
         }
     }
@@ -61,9 +58,8 @@ mod tests {
 
     #[test]
     fn a_port_that_is_in_use_is_not_chosen() {
-        let taken: Vec<TcpListener> = (0..50)
-            .filter_map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, free_port())).ok())
-            .collect();
+        let taken: Vec<TcpListener> =
+            (0..50).filter_map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, free_port())).ok()).collect();
         let chosen: BTreeSet<u16> = (0..50).map(|_| free_port()).collect();
         for listener in &taken {
             assert!(!chosen.contains(&listener.local_addr().unwrap().port()));

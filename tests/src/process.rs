@@ -35,22 +35,14 @@ impl ProcessBuilder {
     pub fn new(program: impl AsRef<Path>) -> Self {
         let program = program.as_ref();
         let mut command = Command::new(program);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
             if text.starts_with("MUSTER_") || text.starts_with("NATS_") || text == "RUST_LOG" {
                 command.env_remove(&name);
             }
         }
-        let name = program
-            .file_name()
-            .unwrap_or(program.as_os_str())
-            .to_string_lossy()
-            .into_owned();
+        let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned();
         Self { name, command }
     }
 
@@ -96,21 +88,11 @@ impl ProcessBuilder {
     #[must_use]
     pub fn start(mut self) -> Process {
         let mark = descendants::mark(&mut self.command);
-        let mut child = self
-            .command
-            .spawn()
-            .unwrap_or_else(|error| panic!("{} does not start: {error}", self.name));
+        let mut child = self.command.spawn().unwrap_or_else(|error| panic!("{} does not start: {error}", self.name));
         let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process number fits"));
         watchdog::watch(pid);
         let output = Output::capture(&mut child);
-        Process {
-            name: self.name,
-            pid,
-            child,
-            exit: Mutex::new(None),
-            output,
-            mark,
-        }
+        Process { name: self.name, pid, child, exit: Mutex::new(None), output, mark }
     }
 }
 
@@ -163,9 +145,7 @@ impl Process {
         eventually(what, deadline, async move || {
             let new = self.output.since(from);
             from = new.last().map_or(from, |line| line.index + 1);
-            new.into_iter()
-                .find(|line| line.text.contains(&text))
-                .ok_or_else(|| self.output.tail())
+            new.into_iter().find(|line| line.text.contains(&text)).ok_or_else(|| self.output.tail())
         })
     }
 
@@ -174,12 +154,7 @@ impl Process {
     /// # Panics
     /// If it has ended and been waited for.
     pub fn signal(&self, signal: Signal) {
-        assert!(
-            self.known_exit().is_none(),
-            "{} has ended ({:?}) and gets no {signal}",
-            self.name,
-            self.known_exit()
-        );
+        assert!(self.known_exit().is_none(), "{} has ended ({:?}) and gets no {signal}", self.name, self.known_exit());
         kill(self.pid, signal).unwrap_or_else(|error| panic!("{} cannot be sent {signal}: {error}", self.name));
     }
 
@@ -280,12 +255,7 @@ impl Drop for Process {
         }
         self.mark.kill_all();
         if std::thread::panicking() {
-            eprintln!(
-                "--- {} (process {}) had printed: {}",
-                self.name,
-                self.pid,
-                self.output.tail()
-            );
+            eprintln!("--- {} (process {}) had printed: {}", self.name, self.pid, self.output.tail());
         }
     }
 }

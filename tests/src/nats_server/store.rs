@@ -14,10 +14,7 @@ pub struct StoreCopy {
 
 impl StoreCopy {
     pub(super) fn of(store: &Path) -> Self {
-        let directory = tempfile::Builder::new()
-            .prefix("muster-store-")
-            .tempdir()
-            .expect("a temporary directory");
+        let directory = tempfile::Builder::new().prefix("muster-store-").tempdir().expect("a temporary directory");
         copy(store, directory.path());
         Self { directory }
     }

@@ -7,11 +7,7 @@ use super::*;
 
 async fn stream_with(server: &NatsServer, messages: u64) {
     let context = jetstream::new(server.connect().await);
-    let config = Config {
-        name: "LOG".into(),
-        subjects: vec!["log".into()],
-        ..Config::default()
-    };
+    let config = Config { name: "LOG".into(), subjects: vec!["log".into()], ..Config::default() };
     context.get_or_create_stream(config).await.unwrap();
     for _ in 0..messages {
         context.publish("log", "message".into()).await.unwrap().await.unwrap();
@@ -39,10 +35,7 @@ async fn a_killed_server_comes_back_on_its_port_with_its_store() {
     stream_with(&server, 3).await;
     let url = server.url();
     server.kill();
-    assert!(
-        async_nats::connect(&url).await.is_err(),
-        "a killed server accepts connections"
-    );
+    assert!(async_nats::connect(&url).await.is_err(), "a killed server accepts connections");
     server.restart().await;
     assert_eq!((server.url(), messages_in(&server).await), (url, Some(3)));
 }
@@ -95,12 +88,7 @@ async fn next_text(subscriber: &mut async_nats::Subscriber) -> String {
 #[tokio::test]
 async fn settings_reach_the_server() {
     let users = r#"authorization { users: [ { user: "orders", password: "secret" } ] }"#;
-    let server = NatsServer::builder()
-        .settings(users)
-        .pings(1, 2)
-        .without_jetstream()
-        .start()
-        .await;
+    let server = NatsServer::builder().settings(users).pings(1, 2).without_jetstream().start().await;
     let refused = async_nats::connect(server.url()).await.unwrap_err();
     assert_eq!(refused.kind(), async_nats::ConnectErrorKind::AuthorizationViolation);
     let options = async_nats::ConnectOptions::with_user_and_password("orders".into(), "secret".into());

@@ -20,9 +20,7 @@ pub(super) struct Mark {
 pub(super) fn mark(command: &mut Command) -> Mark {
     let value = format!("{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     command.env(VARIABLE, &value);
-    Mark {
-        entry: format!("{VARIABLE}={value}"),
-    }
+    Mark { entry: format!("{VARIABLE}={value}") }
 }
 
 impl Mark {
@@ -47,8 +45,6 @@ impl Mark {
 
     fn is_on(&self, pid: i32) -> bool {
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment
-            .split(|byte| *byte == 0)
-            .any(|entry| entry == self.entry.as_bytes())
+        environment.split(|byte| *byte == 0).any(|entry| entry == self.entry.as_bytes())
     }
 }

@@ -52,10 +52,7 @@ pub(super) struct Output {
 impl Output {
     /// Reads the child's streams, which must be piped, to their ends.
     pub(super) fn capture(child: &mut Child) -> Arc<Self> {
-        let output = Arc::new(Self {
-            open_streams: AtomicUsize::new(2),
-            ..Self::default()
-        });
+        let output = Arc::new(Self { open_streams: AtomicUsize::new(2), ..Self::default() });
         let stdout = child.stdout.take().expect("stdout is piped");
         let stderr = child.stderr.take().expect("stderr is piped");
         read_in_background(stdout, Stream::Stdout, Arc::clone(&output));
@@ -70,12 +67,7 @@ impl Output {
         }
         let index = lines.next_index;
         lines.next_index += 1;
-        lines.newest.push_back(Line {
-            index,
-            at: Instant::now(),
-            stream,
-            text,
-        });
+        lines.newest.push_back(Line { index, at: Instant::now(), stream, text });
     }
 
     /// Whether both streams were read to their ends.
@@ -95,15 +87,8 @@ impl Output {
     pub(super) fn tail(&self) -> String {
         let lines = self.lock();
         let shown = lines.newest.iter().skip(lines.newest.len().saturating_sub(TAIL_LINES));
-        let shown: Vec<String> = shown
-            .map(|line| format!("\n    {:?} {}", line.stream, line.text))
-            .collect();
-        format!(
-            "{} lines, the newest {}:{}",
-            lines.next_index,
-            shown.len(),
-            shown.concat()
-        )
+        let shown: Vec<String> = shown.map(|line| format!("\n    {:?} {}", line.stream, line.text)).collect();
+        format!("{} lines, the newest {}:{}", lines.next_index, shown.len(), shown.concat())
     }
 
     fn lock(&self) -> MutexGuard<'_, Lines> {
@@ -116,10 +101,7 @@ fn read_in_background(stream: impl Read + Send + 'static, kind: Stream, output: 
         let mut reader = BufReader::new(stream);
         let mut bytes = Vec::new();
         // An error is the end as well: the process is gone, and what it said is kept.
-        while matches!(
-            reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut bytes),
-            Ok(1..)
-        ) {
+        while matches!(reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut bytes), Ok(1..)) {
             let text = String::from_utf8_lossy(&bytes);
             output.push(kind, text.trim_end_matches(['\n', '\r']).to_owned());
             bytes.clear();
@@ -142,11 +124,7 @@ mod tests {
         assert_eq!(all.len(), LINES_MAX);
         assert_eq!((all[0].index, all[0].text.as_str()), (5, "5"));
         assert_eq!(
-            output
-                .since(LINES_MAX as u64 + 3)
-                .iter()
-                .map(|line| line.index)
-                .collect::<Vec<_>>(),
+            output.since(LINES_MAX as u64 + 3).iter().map(|line| line.index).collect::<Vec<_>>(),
             [10_003, 10_004]
         );
         assert!(output.since(20_000).is_empty());

@@ -12,16 +12,9 @@ fn shell(script: &str) -> ProcessBuilder {
 async fn both_streams_are_captured_and_the_exit_code_is_told() {
     let mut process = shell("echo out; echo err >&2; exit 7").start();
     assert_eq!(process.wait_exit(SOON).await.code(), Some(7));
-    let mut lines: Vec<_> = process
-        .lines()
-        .into_iter()
-        .map(|line| (line.text, line.stream))
-        .collect();
+    let mut lines: Vec<_> = process.lines().into_iter().map(|line| (line.text, line.stream)).collect();
     lines.sort_by_key(|(text, _)| text.clone());
-    assert_eq!(
-        lines,
-        [("err".to_owned(), Stream::Stderr), ("out".to_owned(), Stream::Stdout)]
-    );
+    assert_eq!(lines, [("err".to_owned(), Stream::Stderr), ("out".to_owned(), Stream::Stdout)]);
 }
 
 #[tokio::test]
@@ -56,11 +49,7 @@ async fn a_frozen_process_prints_nothing_until_it_is_thawed() {
     let last = process.lines().pop().unwrap();
     crate::throughout("a frozen process is silent", Duration::from_millis(100), async || {
         let newest = process.lines().pop().unwrap();
-        if newest.index == last.index {
-            Ok(())
-        } else {
-            Err(newest.text)
-        }
+        if newest.index == last.index { Ok(()) } else { Err(newest.text) }
     })
     .await;
     process.thaw();
@@ -117,21 +106,13 @@ async fn a_dropped_process_takes_with_it_what_it_started_in_any_group() {
         .await;
     }
     drop(process);
-    eventually("all are gone", SOON, async || {
-        if mark.living().is_empty() {
-            Ok(())
-        } else {
-            Err("some live")
-        }
-    })
-    .await;
+    eventually("all are gone", SOON, async || if mark.living().is_empty() { Ok(()) } else { Err("some live") }).await;
 }
 
 #[tokio::test]
 async fn the_surroundings_do_not_reach_the_process() {
-    let mut process = shell("env | grep -c -E '^(MUSTER_|NATS_|RUST_LOG)'; env")
-        .env("MUSTER_NAMESPACE", "tested")
-        .start();
+    let mut process =
+        shell("env | grep -c -E '^(MUSTER_|NATS_|RUST_LOG)'; env").env("MUSTER_NAMESPACE", "tested").start();
     process.wait_exit(SOON).await;
     process.wait_for_line("MUSTER_NAMESPACE=tested", SOON).await;
     assert_eq!(process.lines()[0].text, "1");

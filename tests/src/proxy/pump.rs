@@ -27,10 +27,7 @@ pub(super) async fn pump(
     let reading = async move {
         let mut buffer = vec![0; CHUNK_BYTES];
         while let Ok(length @ 1..) = from.read(&mut buffer).await {
-            let chunk = Chunk {
-                read_at: Instant::now(),
-                bytes: buffer[..length].to_vec(),
-            };
+            let chunk = Chunk { read_at: Instant::now(), bytes: buffer[..length].to_vec() };
             if sender.send(chunk).await.is_err() {
                 return;
             }

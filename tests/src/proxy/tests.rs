@@ -47,19 +47,9 @@ async fn answer(stream: &mut TcpStream) -> io::Result<[u8; 4]> {
 async fn a_cut_link_closes_old_and_new_connections_and_a_healed_one_accepts() {
     let (proxy, mut old) = connected().await;
     proxy.cut();
-    assert!(
-        timeout(SOON, answer(&mut old))
-            .await
-            .expect("the old connection is closed")
-            .is_err()
-    );
+    assert!(timeout(SOON, answer(&mut old)).await.expect("the old connection is closed").is_err());
     let mut new = TcpStream::connect(proxy.address()).await.unwrap();
-    assert!(
-        timeout(SOON, round_trip(&mut new))
-            .await
-            .expect("the new connection is closed")
-            .is_err()
-    );
+    assert!(timeout(SOON, round_trip(&mut new)).await.expect("the new connection is closed").is_err());
     proxy.heal();
     let mut healed = TcpStream::connect(proxy.address()).await.unwrap();
     assert_eq!(timeout(SOON, round_trip(&mut healed)).await.unwrap().unwrap(), *b"ping");
@@ -69,10 +59,7 @@ async fn a_cut_link_closes_old_and_new_connections_and_a_healed_one_accepts() {
 async fn a_black_hole_is_silent_and_what_was_sent_arrives_when_it_heals() {
     let (proxy, mut stream) = connected().await;
     proxy.black_hole();
-    assert!(
-        timeout(A_WHILE, round_trip(&mut stream)).await.is_err(),
-        "a black hole answered"
-    );
+    assert!(timeout(A_WHILE, round_trip(&mut stream)).await.is_err(), "a black hole answered");
     proxy.heal();
     assert_eq!(timeout(SOON, answer(&mut stream)).await.unwrap().unwrap(), *b"ping");
 }
@@ -81,10 +68,7 @@ async fn a_black_hole_is_silent_and_what_was_sent_arrives_when_it_heals() {
 async fn one_direction_can_be_held_alone() {
     let (proxy, mut stream) = connected().await;
     proxy.set(Direction::FromTarget, Flow::Held);
-    assert!(
-        timeout(A_WHILE, round_trip(&mut stream)).await.is_err(),
-        "a deaf link answered"
-    );
+    assert!(timeout(A_WHILE, round_trip(&mut stream)).await.is_err(), "a deaf link answered");
     proxy.set(Direction::FromTarget, Flow::Open);
     assert_eq!(timeout(SOON, answer(&mut stream)).await.unwrap().unwrap(), *b"ping");
 }
@@ -95,23 +79,14 @@ async fn a_delay_holds_each_byte_in_both_directions() {
     proxy.delay(Duration::from_millis(50));
     let start = Instant::now();
     timeout(SOON, round_trip(&mut stream)).await.unwrap().unwrap();
-    assert!(
-        start.elapsed() >= Duration::from_millis(100),
-        "a round trip took {:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() >= Duration::from_millis(100), "a round trip took {:?}", start.elapsed());
 }
 
 #[tokio::test]
 async fn a_dropped_proxy_closes_its_connections() {
     let (proxy, mut stream) = connected().await;
     drop(proxy);
-    assert!(
-        timeout(SOON, answer(&mut stream))
-            .await
-            .expect("the connection is closed")
-            .is_err()
-    );
+    assert!(timeout(SOON, answer(&mut stream)).await.expect("the connection is closed").is_err());
 }
 
 #[tokio::test]

@@ -2,11 +2,11 @@
 
 use async_nats::jetstream;
 use muster_schemas::pulse::CatalogState;
-use muster_tests::NatsServer;
+use muster_tests::{NatsServer, eventually};
 use serde_json::json;
 
 use crate::support::{
-    SOON, answered, answered_with, listen, next_change, register, start_ready, status_with, subjects,
+    SOON, answered, answered_with, ask, listen, next_change, register, start_ready, status_with, subjects,
 };
 
 #[tokio::test]
@@ -23,12 +23,7 @@ async fn a_restarted_broker_is_the_same_log() {
     let sequence = register(&client, "orders", "b", 1).await;
     let change = next_change(&mut changes).await;
     assert_eq!((change.epoch, change.revision), (before.epoch, sequence));
-    let after = answered(
-        &client,
-        "query.service.orders",
-        json!({ "min_revision": [null, sequence] }),
-    )
-    .await;
+    let after = answered(&client, "query.service.orders", json!({ "min_revision": [null, sequence] })).await;
     assert_eq!((after.epoch, after.services[0].total), (before.epoch, 2));
 }
 
@@ -45,10 +40,7 @@ async fn a_replica_that_starts_anew_folds_the_same_catalog() {
     assert!(first.stop(SOON).await.success());
     let _second = start_ready(&broker, &client, "r2", &[]).await;
     let after = status_with(&client, |status| status.replica.as_str() == "r2").await;
-    assert_eq!(
-        (after.digest, after.epoch, after.instances),
-        (before.digest, before.epoch, 50)
-    );
+    assert_eq!((after.digest, after.epoch, after.instances), (before.digest, before.epoch, 50));
 }
 
 #[tokio::test]
@@ -58,10 +50,7 @@ async fn a_deleted_stream_is_created_again_with_a_new_epoch_and_keeps_what_a_rep
     let _registry = start_ready(&broker, &client, "r1", &[]).await;
     let sequence = register(&client, "orders", "a", 1).await;
     let before = answered(&client, "query.services", json!({ "min_revision": [null, sequence] })).await;
-    jetstream::new(client.clone())
-        .delete_stream(subjects().stream_name())
-        .await
-        .unwrap();
+    jetstream::new(client.clone()).delete_stream(subjects().stream_name()).await.unwrap();
     let after = answered_with(&client, "query.services", |reply| reply.epoch != before.epoch).await;
     assert!(after.epoch > before.epoch);
     assert_eq!(after.state, CatalogState::Recovering);
@@ -97,14 +86,42 @@ async fn a_purged_stream_leaves_what_was_folded_and_goes_on() {
     let _registry = start_ready(&broker, &client, "r1", &[]).await;
     let sequence = register(&client, "orders", "a", 1).await;
     answered(&client, "query.services", json!({ "min_revision": [null, sequence] })).await;
-    let stream = jetstream::new(client.clone())
-        .get_stream(subjects().stream_name())
-        .await
-        .unwrap();
+    let stream = jetstream::new(client.clone()).get_stream(subjects().stream_name()).await.unwrap();
     stream.purge().await.unwrap();
     let sequence = register(&client, "orders", "b", 1).await;
     let reply = answered_with(&client, "query.service.orders", |reply| {
         reply.revision >= sequence && reply.services[0].total == 2
     });
     reply.await;
+}
+
+#[tokio::test]
+async fn a_replica_that_cannot_confirm_the_logs_end_leaves_the_queue_group_and_comes_back() {
+    let mut broker = NatsServer::builder().fixed_port().start().await;
+    let client = broker.connect().await;
+    let registry = start_ready(&broker, &client, "r1", &[]).await;
+    let sequence = register(&client, "orders", "a", 1).await;
+    let before = answered(&client, "query.services", json!({ "min_revision": [null, sequence] })).await;
+
+    broker.stop().await;
+    broker.set_settings("jetstream: disabled");
+    broker.restart().await;
+    let client = broker.connect().await;
+    eventually("nobody answers", SOON, async || match ask(&client, "query.services", &json!({})).await {
+        Err(error) if error.contains("no responders") => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    let status = status_with(&client, |status| status.reason.is_some()).await;
+    assert!(status.head_age_ms.is_none_or(|age_ms| age_ms > 5_000), "{status:?}");
+
+    broker.stop().await;
+    broker.set_settings("");
+    broker.restart().await;
+    let client = broker.connect().await;
+    let after = answered(&client, "query.services", json!({})).await;
+    assert_eq!((after.epoch, after.revision), (before.epoch, before.revision));
+    // Nine seconds of outage, three connections, and what matters was said once each.
+    let said = |text: &str| registry.lines().iter().filter(|line| line.text.contains(text)).count();
+    assert!(said("lost the connection") <= 2 && registry.lines().len() < 60, "{:?}", registry.lines());
 }

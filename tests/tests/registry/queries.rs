@@ -36,21 +36,10 @@ async fn a_registration_becomes_a_change_a_pulse_and_an_answer() {
     };
     assert_eq!(pulse.services.get(&service), Some(&sequence));
     assert_eq!((pulse.epoch, pulse.state), (change.epoch, CatalogState::Ready));
-    let reply = answered(
-        &client,
-        "query.service.user%2Erpc",
-        json!({ "min_revision": [null, sequence] }),
-    )
-    .await;
+    let reply = answered(&client, "query.service.user%2Erpc", json!({ "min_revision": [null, sequence] })).await;
     let entry = &reply.services[0];
-    assert_eq!(
-        (entry.revision, entry.digest, entry.total),
-        (sequence, change.digest, 1)
-    );
-    assert_eq!(
-        entry.instances[0], *value,
-        "the change and the answer carry the same instance"
-    );
+    assert_eq!((entry.revision, entry.digest, entry.total), (sequence, change.digest, 1));
+    assert_eq!(entry.instances[0], *value, "the change and the answer carry the same instance");
     assert!(reply.head_age_ms <= 5_000);
     let one = answered(&client, "query.instance.user%2Erpc.a", json!({})).await;
     assert_eq!(one.services[0].instances, entry.instances);
@@ -63,14 +52,7 @@ async fn a_service_that_nobody_knows_is_proven_empty_and_an_unknown_instance_is_
     let _registry = start_ready(&broker, &client, "r1", &[]).await;
     let reply = answered(&client, "query.service.nobody", json!({})).await;
     assert_eq!(reply.state, CatalogState::Ready);
-    assert_eq!(
-        (
-            reply.services.len(),
-            reply.services[0].revision,
-            reply.services[0].total
-        ),
-        (1, 0, 0)
-    );
+    assert_eq!((reply.services.len(), reply.services[0].revision, reply.services[0].total), (1, 0, 0));
     let error = refused(&client, "query.instance.nobody.a", json!({})).await;
     assert_eq!((error.code, error.value.as_str()), (ErrorCode::NotFound, "nobody/a"));
     let error = refused(&client, "query.services", json!({ "limit": "many" })).await;
@@ -99,10 +81,7 @@ async fn a_snapshot_larger_than_a_message_comes_in_chunks_of_one_revision() {
             assert_eq!(service.total, 40);
             for instance in &service.instances {
                 let vouching = instance.vouching();
-                assert!(
-                    found.insert((vouching.service.to_string(), vouching.instance.to_string())),
-                    "{vouching:?}"
-                );
+                assert!(found.insert((vouching.service.to_string(), vouching.instance.to_string())), "{vouching:?}");
             }
         }
         let Some(next) = chunk.next.clone() else { break };
@@ -110,10 +89,7 @@ async fn a_snapshot_larger_than_a_message_comes_in_chunks_of_one_revision() {
         register(&client, "service-1", &format!("late-{chunks}"), 1).await;
         let again = read(&client.request(next.clone(), "".into()).await.unwrap()).unwrap();
         chunk = read(&client.request(next, "".into()).await.unwrap()).unwrap();
-        assert_eq!(
-            again.services, chunk.services,
-            "a chunk whose reply was lost can be asked for again"
-        );
+        assert_eq!(again.services, chunk.services, "a chunk whose reply was lost can be asked for again");
         chunks += 1;
     }
     assert!(chunks > 3, "{chunks} chunks");
@@ -127,20 +103,10 @@ async fn what_is_left_of_an_answer_is_held_for_a_limited_time() {
     let _registry = start_ready(&broker, &client, "r1", &["--cursor-period", "200ms"]).await;
     register(&client, "orders", "a", 1).await;
     let sequence = register(&client, "orders", "b", 1).await;
-    let reply = answered(
-        &client,
-        "query.snapshot",
-        json!({ "min_revision": [null, sequence], "limit": 1 }),
-    )
-    .await;
+    let reply = answered(&client, "query.snapshot", json!({ "min_revision": [null, sequence], "limit": 1 })).await;
     let next = reply.next.expect("another instance");
     eventually("the cursor expires", Duration::from_secs(5), async || {
-        match read(
-            &client
-                .request(next.clone(), "".into())
-                .await
-                .map_err(|error| error.to_string())?,
-        ) {
+        match read(&client.request(next.clone(), "".into()).await.map_err(|error| error.to_string())?) {
             Err(error) if error.code == ErrorCode::CursorExpired => Ok(()),
             other => Err(format!("{other:?}")),
         }
@@ -157,29 +123,16 @@ async fn filter_and_limit_choose_instances_and_leave_revision_and_digest_alone()
         register(&client, "orders", instance, 1).await;
     }
     let sequence = register(&client, "orders", "b2", 1).await;
-    let whole = answered(
-        &client,
-        "query.service.orders",
-        json!({ "min_revision": [null, sequence] }),
-    )
-    .await;
+    let whole = answered(&client, "query.service.orders", json!({ "min_revision": [null, sequence] })).await;
     let body = json!({ "filter": { "tag": "odd", "routable": true, "version": "1.0" }, "limit": 1 });
     let reply = answered(&client, "query.service.orders", body).await;
     let (all, chosen) = (&whole.services[0], &reply.services[0]);
-    assert_eq!(
-        (all.digest, all.revision, all.total),
-        (chosen.digest, chosen.revision, chosen.total)
-    );
+    assert_eq!((all.digest, all.revision, all.total), (chosen.digest, chosen.revision, chosen.total));
     assert_eq!(chosen.instances[0].vouching().instance.as_str(), "a1");
     let rest = read(&client.request(reply.next.unwrap(), "".into()).await.unwrap()).unwrap();
     assert_eq!(rest.services[0].instances[0].vouching().instance.as_str(), "b1");
     assert_eq!((rest.services[0].instances.len(), rest.next), (1, None));
-    let none = answered(
-        &client,
-        "query.service.orders",
-        json!({ "filter": { "version": "2.0" } }),
-    )
-    .await;
+    let none = answered(&client, "query.service.orders", json!({ "filter": { "version": "2.0" } })).await;
     assert_eq!((none.services[0].instances.len(), none.services[0].total), (0, 4));
 }
 
@@ -191,18 +144,9 @@ async fn a_revision_not_reached_in_time_is_behind_and_one_reached_is_waited_for(
     let sequence = register(&client, "orders", "a", 1).await;
 
     let asked_at = Instant::now();
-    let error = refused(
-        &client,
-        "query.services",
-        json!({ "min_revision": [null, sequence + 1] }),
-    )
-    .await;
+    let error = refused(&client, "query.services", json!({ "min_revision": [null, sequence + 1] })).await;
     assert_eq!((error.code, error.field.as_str()), (ErrorCode::Behind, "min_revision"));
-    assert!(
-        asked_at.elapsed() >= Duration::from_millis(450),
-        "{:?}",
-        asked_at.elapsed()
-    );
+    assert!(asked_at.elapsed() >= Duration::from_millis(450), "{:?}", asked_at.elapsed());
 
     let body = json!({ "min_revision": [null, sequence + 1] });
     let waiting = ask(&client, "query.service.orders", &body);
@@ -210,19 +154,10 @@ async fn a_revision_not_reached_in_time_is_behind_and_one_reached_is_waited_for(
     let reply = read(&reply.unwrap()).unwrap();
     assert_eq!((reply.revision, reply.services[0].total), (next, 2));
 
-    let older = answered(
-        &client,
-        "query.services",
-        json!({ "min_revision": ["01J00000000000000000000000", 999_999] }),
-    )
-    .await;
+    let older =
+        answered(&client, "query.services", json!({ "min_revision": ["01J00000000000000000000000", 999_999] })).await;
     assert_eq!(older.revision, next, "a revision of an older epoch is met");
-    let newer = refused(
-        &client,
-        "query.services",
-        json!({ "min_revision": ["7ZZZZZZZZZZZZZZZZZZZZZZZZZ", 1] }),
-    )
-    .await;
+    let newer = refused(&client, "query.services", json!({ "min_revision": ["7ZZZZZZZZZZZZZZZZZZZZZZZZZ", 1] })).await;
     assert_eq!(newer.code, ErrorCode::Behind, "one of a newer epoch is not");
 }
 
@@ -243,11 +178,7 @@ async fn only_reply_subjects_below_the_configured_prefixes_are_answered() {
             break;
         }
     }
-    assert_eq!(
-        answered_on,
-        ["_REPLIES.shop.x"],
-        "answers come in the order of the questions"
-    );
+    assert_eq!(answered_on, ["_REPLIES.shop.x"], "answers come in the order of the questions");
     registry.wait_for_line("elsewhere.x", Duration::from_secs(5)).await;
 }
 
@@ -262,20 +193,13 @@ async fn a_replica_is_a_nats_service() {
             let message = client.request(subject, "".into()).await.unwrap();
             let value: Value = serde_json::from_slice(&message.payload).unwrap();
             assert_eq!(value["type"], format!("io.nats.micro.v1.{kind}_response"));
-            assert_eq!(
-                (&value["name"], &value["id"]),
-                (&json!("muster-registry"), &json!("r1"))
-            );
+            assert_eq!((&value["name"], &value["id"]), (&json!("muster-registry"), &json!("r1")));
             assert_eq!(value["metadata"]["namespace"], "default");
         }
     }
     let message = client.request("$SRV.STATS.muster-registry", "".into()).await.unwrap();
     let stats: async_nats::service::Stats = serde_json::from_slice(&message.payload).unwrap();
-    let instance = stats
-        .endpoints
-        .iter()
-        .find(|endpoint| endpoint.name == "instance")
-        .unwrap();
+    let instance = stats.endpoints.iter().find(|endpoint| endpoint.name == "instance").unwrap();
     assert_eq!((instance.requests, instance.errors), (1, 1));
     assert_eq!(instance.subject, "muster.default.query.instance.*.*");
     let message = client.request("$SRV.INFO.muster-registry", "".into()).await.unwrap();

@@ -16,21 +16,13 @@ async fn every_change_comes_once_and_soon_also_when_the_publisher_is_killed() {
     let mut changes = listen(&client, "change.orders").await;
     for number in 1..=20 {
         let sequence = register(&client, "orders", &format!("a{number}"), 1).await;
-        assert_eq!(
-            next_change(&mut changes).await.revision,
-            sequence,
-            "each once, in order"
-        );
+        assert_eq!(next_change(&mut changes).await.revision, sequence, "each once, in order");
     }
     first.kill();
     let killed_at = Instant::now();
     let sequence = register(&client, "orders", "after", 1).await;
     assert_eq!(next_change(&mut changes).await.revision, sequence);
-    assert!(
-        killed_at.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        killed_at.elapsed()
-    );
+    assert!(killed_at.elapsed() < Duration::from_secs(2), "{:?}", killed_at.elapsed());
     status_with(&client, |status| status.replicas.len() == 1 && status.rank == Some(0)).await;
 }
 
@@ -38,7 +30,7 @@ async fn every_change_comes_once_and_soon_also_when_the_publisher_is_killed() {
 async fn a_frozen_publisher_costs_about_a_second() {
     let broker = NatsServer::start().await;
     let client = broker.connect().await;
-    let mut first = start_ready(&broker, &client, "r1", &[]).await;
+    let first = start_ready(&broker, &client, "r1", &[]).await;
     let second = start_ready(&broker, &client, "r2", &[]).await;
     status_with(&client, |status| status.replicas.len() == 2).await;
     let mut changes = listen(&client, "change.orders").await;
@@ -46,11 +38,7 @@ async fn a_frozen_publisher_costs_about_a_second() {
     let frozen_at = Instant::now();
     let sequence = register(&client, "orders", "a", 1).await;
     assert_eq!(next_change(&mut changes).await.revision, sequence);
-    assert!(
-        frozen_at.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        frozen_at.elapsed()
-    );
+    assert!(frozen_at.elapsed() < Duration::from_secs(2), "{:?}", frozen_at.elapsed());
     first.thaw();
     let sequence = register(&client, "orders", "b", 1).await;
     while next_change(&mut changes).await.revision < sequence {}

@@ -20,10 +20,7 @@ async fn it_creates_the_stream_and_accepts_it_at_the_next_start() {
     let client = broker.connect().await;
     let mut registry = start_ready(&broker, &client, "r1", &["--stream-replicas", "1"]).await;
     assert!(registry.stop(SOON).await.success());
-    let mut stream = jetstream::new(client.clone())
-        .get_stream(subjects().stream_name())
-        .await
-        .unwrap();
+    let mut stream = jetstream::new(client.clone()).get_stream(subjects().stream_name()).await.unwrap();
     let configuration = &stream.info().await.unwrap().config;
     assert_eq!(configuration.subjects, [subjects().all_events()]);
     assert!(configuration.deny_delete && configuration.allow_direct);
@@ -55,15 +52,9 @@ async fn a_stream_of_another_configuration_ends_it_with_78_and_is_left_as_it_is(
 async fn without_a_broker_it_ends_with_69_at_once() {
     let started_at = Instant::now();
     let server = format!("nats://127.0.0.1:{}", free_port());
-    let mut registry = ProcessBuilder::new(bin("muster-registry"))
-        .args(["--server", &server])
-        .start();
+    let mut registry = ProcessBuilder::new(bin("muster-registry")).args(["--server", &server]).start();
     ends_with(&mut registry, 69).await;
-    assert!(
-        started_at.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        started_at.elapsed()
-    );
+    assert!(started_at.elapsed() < Duration::from_secs(5), "{:?}", started_at.elapsed());
 }
 
 #[tokio::test]
@@ -72,15 +63,10 @@ async fn missing_permissions_end_it_with_77_and_are_named() {
         publish: { allow: [">"], deny: ["muster.default.change.>"] }, subscribe: ">" } } ] }"#;
     let broker = NatsServer::builder().settings(users).start().await;
     let server = broker.url().replace("nats://", "nats://registry:secret@");
-    let mut registry = ProcessBuilder::new(bin("muster-registry"))
-        .args(["--server", &server])
-        .start();
+    let mut registry = ProcessBuilder::new(bin("muster-registry")).args(["--server", &server]).start();
     ends_with(&mut registry, 77).await;
     let said = registry.wait_for_line("refuses", SOON).await.text;
-    assert!(
-        said.contains("publishing to `muster.default.change.permission-check`"),
-        "{said}"
-    );
+    assert!(said.contains("publishing to `muster.default.change.permission-check`"), "{said}");
 }
 
 #[tokio::test]
@@ -138,17 +124,8 @@ async fn exactly_the_documented_permissions_are_enough_and_answers_need_few() {
     let mut changes = listen(&client, "change.orders").await;
     let sequence = register(&client, "orders", "a", 1).await;
     assert_eq!(next_change(&mut changes).await.revision, sequence);
-    answered(
-        &client,
-        "query.service.orders",
-        json!({ "min_revision": [null, sequence] }),
-    )
-    .await;
+    answered(&client, "query.service.orders", json!({ "min_revision": [null, sequence] })).await;
     client.request("$SRV.PING.muster-registry.r1", "".into()).await.unwrap();
-    let refused: Vec<_> = registry
-        .lines()
-        .into_iter()
-        .filter(|line| line.text.contains("refuses"))
-        .collect();
+    let refused: Vec<_> = registry.lines().into_iter().filter(|line| line.text.contains("refuses")).collect();
     assert!(refused.is_empty(), "{refused:?}");
 }

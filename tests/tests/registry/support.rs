@@ -21,14 +21,7 @@ pub(crate) fn subjects() -> Subjects {
 pub(crate) fn start_registry(broker: &NatsServer, replica: &str, arguments: &[&str]) -> Process {
     ProcessBuilder::new(bin("muster-registry"))
         .name(replica)
-        .args([
-            "--server",
-            &broker.url(),
-            "--replica-id",
-            replica,
-            "--listen-period",
-            "200ms",
-        ])
+        .args(["--server", &broker.url(), "--replica-id", replica, "--listen-period", "200ms"])
         .args(arguments)
         .start()
 }
@@ -56,24 +49,11 @@ pub(crate) fn registration(service: &str, instance: &str, generation: u64) -> Re
 /// Publishes an event as its sender would; returns its sequence.
 pub(crate) async fn publish(client: &Client, data: EventData) -> u64 {
     let source: Source = Source::Agent("agent-1".parse().expect("a name"));
-    let event = Event {
-        id: format!("{:032x}", rand_id()),
-        source,
-        time: None,
-        data,
-    };
-    let (subject, bytes) = (
-        event.subject(&subjects()),
-        event.encode(subjects().namespace()).expect("small enough"),
-    );
-    let acknowledged = client
-        .request(subject, bytes.into())
-        .await
-        .expect("the stream acknowledges");
+    let event = Event { id: format!("{:032x}", rand_id()), source, time: None, data };
+    let (subject, bytes) = (event.subject(&subjects()), event.encode(subjects().namespace()).expect("small enough"));
+    let acknowledged = client.request(subject, bytes.into()).await.expect("the stream acknowledges");
     let value: Value = serde_json::from_slice(&acknowledged.payload).expect("JSON");
-    value["seq"]
-        .as_u64()
-        .unwrap_or_else(|| panic!("no sequence in {value}"))
+    value["seq"].as_u64().unwrap_or_else(|| panic!("no sequence in {value}"))
 }
 
 fn rand_id() -> u128 {
@@ -90,19 +70,14 @@ pub(crate) async fn register(client: &Client, service: &str, instance: &str, gen
 /// Asks once.
 pub(crate) async fn ask(client: &Client, what: &str, body: &Value) -> Result<Message, String> {
     let subject = format!("muster.default.{what}");
-    client
-        .request(subject, body.to_string().into())
-        .await
-        .map_err(|error| error.to_string())
+    client.request(subject, body.to_string().into()).await.map_err(|error| error.to_string())
 }
 
 /// What a reply says: services, or an error.
 pub(crate) fn read(message: &Message) -> Result<Reply, QueryError> {
     if let Ok(ErrorReply { error }) = serde_json::from_slice(&message.payload) {
         let headers = message.headers.as_ref().expect("an error comes with headers");
-        let code = headers
-            .get("Nats-Service-Error-Code")
-            .expect("the service error header");
+        let code = headers.get("Nats-Service-Error-Code").expect("the service error header");
         assert_eq!(code.as_str(), error.code.number().to_string());
         return Err(error);
     }
@@ -124,11 +99,7 @@ pub(crate) async fn answered_with(client: &Client, what: &str, wanted: impl Fn(&
     eventually(format!("the wanted answer to {what}"), SOON, async || {
         let message = ask(client, what, &json!({})).await?;
         let reply = read(&message).map_err(|error| error.to_string())?;
-        if wanted(&reply) {
-            Ok(reply)
-        } else {
-            Err(format!("{reply:?}"))
-        }
+        if wanted(&reply) { Ok(reply) } else { Err(format!("{reply:?}")) }
     })
     .await
 }
@@ -144,21 +115,14 @@ pub(crate) async fn status_with(client: &Client, wanted: impl Fn(&Status) -> boo
     eventually("the wanted status", SOON, async || {
         let message = ask(client, "query.status", &json!({})).await?;
         let status: Status = serde_json::from_slice(&message.payload).map_err(|error| error.to_string())?;
-        if wanted(&status) {
-            Ok(status)
-        } else {
-            Err(format!("{status:?}"))
-        }
+        if wanted(&status) { Ok(status) } else { Err(format!("{status:?}")) }
     })
     .await
 }
 
 /// Listens, and makes sure that the broker knows.
 pub(crate) async fn listen(client: &Client, what: &str) -> Subscriber {
-    let subscriber = client
-        .subscribe(format!("muster.default.{what}"))
-        .await
-        .expect("subscribed");
+    let subscriber = client.subscribe(format!("muster.default.{what}")).await.expect("subscribed");
     let inbox = client.new_inbox();
     let mut back = client.subscribe(inbox.clone()).await.expect("subscribed");
     client.publish(inbox, "x".into()).await.expect("published");
@@ -169,10 +133,7 @@ pub(crate) async fn listen(client: &Client, what: &str) -> Subscriber {
 /// The next message that is not a check of permissions.
 pub(crate) async fn next(messages: &mut Subscriber) -> Message {
     loop {
-        let message = tokio::time::timeout(SOON, messages.next())
-            .await
-            .expect("a message in time")
-            .expect("connected");
+        let message = tokio::time::timeout(SOON, messages.next()).await.expect("a message in time").expect("connected");
         if !message.payload.is_empty() {
             return message;
         }

@@ -1,0 +1,11 @@
+//! What must hold under faults, shown on real processes: each scenario starts its own broker, registries, agents and an
+//! observer, does something to them, and asserts what the observer, a consumer, saw.
+
+mod http;
+mod observer;
+mod world;
+
+mod broker;
+mod consumer;
+mod registry;
+mod service_and_agent;

@@ -1,0 +1,243 @@
+//! A whole Muster on one machine: a broker, registries, agents with real services, and an observer.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use muster_schemas::pulse::CatalogState;
+use muster_schemas::query::{Reply, Request, Status};
+use muster_schemas::subject::Query;
+use muster_schemas::{AgentId, InstanceId, MinRevision, Namespace, Prefix, ServiceName, Subjects};
+use tempfile::TempDir;
+
+use crate::observer::Observer;
+use muster_tests::nats_server::NatsServerBuilder;
+use muster_tests::{NatsServer, Process, ProcessBuilder, bin, eventually, free_port};
+
+/// How long anything may take that is expected to happen at once.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// The TTL of all instances that the world's agents register.
+pub(crate) const TTL: Duration = Duration::from_secs(2);
+
+/// A broker, registries and what is started in it.
+#[derive(Debug)]
+pub(crate) struct World {
+    /// The broker; its port stays the same when it is restarted.
+    pub(crate) broker: NatsServer,
+    /// The registries, in the order of their start.
+    pub(crate) registries: Vec<Process>,
+    directory: TempDir,
+    subjects: Subjects,
+}
+
+/// An agent with one supervised service.
+#[derive(Debug)]
+pub(crate) struct Supervised {
+    /// The agent's process; its child dies with it.
+    pub(crate) agent: Process,
+    /// The service's name.
+    pub(crate) service: ServiceName,
+    /// The instance's id.
+    pub(crate) instance: InstanceId,
+    /// The service's port.
+    pub(crate) port: u16,
+    unhealthy: PathBuf,
+}
+
+/// How an agent and its service are started.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Starting {
+    /// More flags of `muster-agent run`.
+    pub(crate) flags: Vec<String>,
+    /// More arguments of the service.
+    pub(crate) service_arguments: Vec<String>,
+    /// The agent's id; by default it is named after the instance.
+    pub(crate) agent_id: Option<String>,
+    /// The service's port; by default a free one.
+    pub(crate) port: Option<u16>,
+    /// Where the agent connects; by default to the broker itself.
+    pub(crate) url: Option<String>,
+}
+
+impl World {
+    /// A broker and this many registries, all ready.
+    pub(crate) async fn start(registries: usize) -> Self {
+        Self::start_on(NatsServer::builder().fixed_port().pings(1, 2), registries).await
+    }
+
+    /// The same on a broker with other settings; it needs a fixed port.
+    pub(crate) async fn start_on(broker: NatsServerBuilder, registries: usize) -> Self {
+        let broker = broker.start().await;
+        let directory = tempfile::Builder::new().prefix("muster-world-").tempdir().expect("a temporary directory");
+        let subjects = Subjects::new(Prefix::default(), Namespace::default());
+        let mut world = Self { broker, registries: Vec::new(), directory, subjects };
+        for _ in 0..registries {
+            world.add_registry();
+        }
+        if registries > 0 {
+            world.until_ready().await;
+        }
+        world
+    }
+
+    /// The subjects of the world's namespace.
+    pub(crate) fn subjects(&self) -> &Subjects {
+        &self.subjects
+    }
+
+    /// A directory that lives as long as the world.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Starts one more registry, without waiting for it.
+    pub(crate) fn add_registry(&mut self) -> usize {
+        let index = self.registries.len();
+        self.registries.push(self.registry(index));
+        index
+    }
+
+    /// Starts a registry again that was stopped or killed.
+    pub(crate) fn restart_registry(&mut self, index: usize) {
+        self.registries[index] = self.registry(index);
+    }
+
+    fn registry(&self, index: usize) -> Process {
+        let name = format!("r{}", index + 1);
+        ProcessBuilder::new(bin("muster-registry"))
+            .name(&name)
+            .args(["--server", &self.broker.url(), "--replica-id", &name, "--listen-period", "400ms"])
+            .start()
+    }
+
+    /// Waits until a registry answers that it is ready.
+    pub(crate) async fn until_ready(&self) {
+        self.until_state(CatalogState::Ready).await;
+    }
+
+    /// Waits until every registry that answers is in this state, and one does.
+    pub(crate) async fn until_state(&self, state: CatalogState) {
+        let client = self.broker.connect().await;
+        let subject = self.subjects.query(&Query::Status);
+        eventually(format!("a registry is {state:?}"), SOON, async || {
+            let message = client.request(subject.clone(), "".into()).await.map_err(|error| error.to_string())?;
+            let status: Status = serde_json::from_slice(&message.payload).map_err(|error| error.to_string())?;
+            if status.state == state { Ok(()) } else { Err(format!("{:?}: {:?}", status.state, status.reason)) }
+        })
+        .await;
+    }
+
+    /// Starts an agent that supervises a small HTTP service checked every 200 ms, with a TTL of 2 s.
+    pub(crate) fn start_service(&self, service: &str, instance: &str, starting: &Starting) -> Supervised {
+        let port = starting.port.unwrap_or_else(free_port);
+        let unhealthy = self.directory.path().join(format!("{service}-{instance}.unhealthy"));
+        let agent_id = starting.agent_id.clone().unwrap_or_else(|| format!("agent-{instance}"));
+        let url = starting.url.clone().unwrap_or_else(|| self.broker.url());
+        let port_text = port.to_string();
+        let named_port = format!("http={port}");
+        let agent = ProcessBuilder::new(bin("muster-agent"))
+            .name(&agent_id)
+            .args(["--server", &url, "--agent-id", &agent_id, "--advertise", "127.0.0.1"])
+            .args(["--heartbeat-interval", "400ms", "--state-dir"])
+            .arg(self.directory.path().join("state"))
+            .args(["run", "--service", service, "--instance", instance, "--port", &named_port])
+            .args(["--check", "http=/healthz", "--check-interval", "200ms", "--check-timeout", "400ms", "--ttl", "2s"])
+            .args(&starting.flags)
+            .arg("--")
+            .arg(bin("muster-demo-service"))
+            .arg(&port_text)
+            .arg("--unhealthy-while")
+            .arg(&unhealthy)
+            .args(&starting.service_arguments)
+            .start();
+        Supervised {
+            agent,
+            service: service.parse().expect("a service name"),
+            instance: instance.parse().expect("an instance id"),
+            port,
+            unhealthy,
+        }
+    }
+
+    /// Starts services one after the other and waits until the observer sees all of them passing.
+    pub(crate) async fn start_services(&self, observer: &Observer, names: &[(&str, &str)]) -> Vec<Supervised> {
+        let services: Vec<_> = names
+            .iter()
+            .map(|(service, instance)| self.start_service(service, instance, &Starting::default()))
+            .collect();
+        for supervised in &services {
+            observer.until_routable(supervised.service.as_str(), supervised.instance.as_str()).await;
+        }
+        services
+    }
+
+    /// An observer that watches everything.
+    pub(crate) async fn observe(&self) -> Observer {
+        Observer::start(&self.broker, &self.subjects).await
+    }
+
+    /// Asks a registry, without retrying.
+    ///
+    /// # Errors
+    /// What came instead of an answer.
+    pub(crate) async fn ask(&self, query: &Query, request: &Request) -> Result<Reply, String> {
+        let client = self.broker.connect().await;
+        let body = serde_json::to_vec(request).expect("plain data");
+        let message =
+            client.request(self.subjects.query(query), body.into()).await.map_err(|error| error.to_string())?;
+        serde_json::from_slice(&message.payload).map_err(|_| String::from_utf8_lossy(&message.payload).into_owned())
+    }
+
+    /// Publishes bytes into the log; answers their sequence once a registry has folded them.
+    pub(crate) async fn append(&self, subject: &str, payload: &[u8]) -> u64 {
+        let context = async_nats::jetstream::new(self.broker.connect().await);
+        let sent = context.publish(subject.to_owned(), payload.to_vec().into()).await.expect("the broker takes it");
+        let sequence = sent.await.expect("the stream stores it").sequence;
+        let request = Request { min_revision: Some(MinRevision(None, sequence)), ..Request::default() };
+        eventually(format!("a registry has folded {sequence}"), SOON, async || {
+            self.ask(&Query::Services, &request).await.map(|_| ())
+        })
+        .await;
+        sequence
+    }
+
+    /// How often a registry's fold had this outcome, by its own count since it started.
+    pub(crate) async fn outcome_count(&self, outcome: &str) -> u64 {
+        let client = self.broker.connect().await;
+        let message = client.request(self.subjects.query(&Query::Status), "".into()).await.expect("an answer");
+        let status: Status = serde_json::from_slice(&message.payload).expect("a status");
+        status.outcomes.get(outcome).copied().unwrap_or(0)
+    }
+}
+
+impl Supervised {
+    /// The agent's id.
+    pub(crate) fn agent_id(&self) -> AgentId {
+        format!("agent-{}", self.instance).parse().expect("an agent id")
+    }
+
+    /// `service/instance`.
+    pub(crate) fn key(&self) -> String {
+        format!("{}/{}", self.service, self.instance)
+    }
+
+    /// The number of the service's process, asked of the service itself.
+    pub(crate) async fn service_pid(&self) -> i32 {
+        let port = self.port;
+        eventually(format!("{} tells its process number", self.key()), SOON, async || {
+            let answer = tokio::task::spawn_blocking(move || crate::http::get(port, "/")).await;
+            let body = answer.map_err(|error| error.to_string())??;
+            body.parse().map_err(|_| format!("it said {body:?}"))
+        })
+        .await
+    }
+
+    /// Makes the service answer its checks with 503, or with 200 again.
+    pub(crate) fn set_healthy(&self, healthy: bool) {
+        if healthy {
+            let _ = std::fs::remove_file(&self.unhealthy);
+        } else {
+            std::fs::write(&self.unhealthy, "").expect("the world's directory is writable");
+        }
+    }
+}
