@@ -1,6 +1,6 @@
 //! Supervision of services: children, checks, the advertised address, the agent's own name.
 //!
-//! [`settings`] say what; [`agent`] runs its services side by side; each [`service`]
+//! [`launch`] brings an agent up from its [`settings`]; [`agent`] runs its services side by side; each [`service`]
 //! performs what [`core::supervision`] decides, with [`child`] and [`check`] as its hands, and [`vouch`] is the seam to
 //! the vouching.
 
@@ -12,6 +12,7 @@ pub mod identity;
 pub mod route;
 
 pub mod agent;
+pub mod launch;
 pub mod signals;
 
 pub mod core;
@@ -19,6 +20,7 @@ pub mod meters;
 mod say;
 pub mod service;
 pub mod vouch;
+pub mod vouching;
 
 pub mod check;
 pub mod child;

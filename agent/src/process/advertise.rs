@@ -27,19 +27,12 @@ pub struct Advertised {
 pub async fn find(rules: &AddressRules, servers: &str) -> Result<Advertised, AddressError> {
     let available = interfaces();
     let by_rule = rules.explicit.is_some() || !rules.interfaces.is_empty() || !rules.networks.is_empty();
-    let route = if by_rule {
-        Err("not asked for".to_owned())
-    } else {
-        route_to(servers).await
-    };
+    let route = if by_rule { Err("not asked for".to_owned()) } else { route_to(servers).await };
     let chosen = choose(rules, &available, || route)?;
     let address: Option<IpAddr> = chosen.host.parse().ok();
     let is_own = address.is_some_and(|address| available.iter().any(|found| found.address == address));
     tracing::info!(address = %chosen.host, rule = %chosen.rule, "address to advertise");
-    Ok(Advertised {
-        host: chosen.host,
-        is_own,
-    })
+    Ok(Advertised { host: chosen.host, is_own })
 }
 
 /// Chooses now, or, where another try may succeed, later: until then nothing is registered.
@@ -84,36 +77,23 @@ mod tests {
     #[tokio::test]
     async fn the_route_to_a_broker_on_this_host_is_refused_at_once_unless_loopback_is_allowed() {
         let servers = "nats://127.0.0.1:4222".to_owned();
-        let error = find_or_retry(AddressRules::default(), servers.clone())
-            .await
-            .unwrap_err();
+        let error = find_or_retry(AddressRules::default(), servers.clone()).await.unwrap_err();
         assert!(matches!(error, AddressError::Loopback { .. }), "{error}");
-        let rules = AddressRules {
-            allow_loopback: true,
-            ..AddressRules::default()
-        };
+        let rules = AddressRules { allow_loopback: true, ..AddressRules::default() };
         let found = find_or_retry(rules, servers).await.unwrap();
-        let expected = Advertised {
-            host: "127.0.0.1".to_owned(),
-            is_own: true,
-        };
+        let expected = Advertised { host: "127.0.0.1".to_owned(), is_own: true };
         assert_eq!(*found.borrow(), Some(expected));
     }
 
     #[tokio::test]
     async fn an_unknown_broker_name_does_not_hold_the_start_up() {
-        let found = find_or_retry(AddressRules::default(), "nats://broker.invalid:4222".to_owned())
-            .await
-            .unwrap();
+        let found = find_or_retry(AddressRules::default(), "nats://broker.invalid:4222".to_owned()).await.unwrap();
         assert_eq!(*found.borrow(), None);
     }
 
     #[tokio::test]
     async fn an_address_of_another_host_is_not_own() {
-        let rules = AddressRules {
-            explicit: Some("203.0.113.9".to_owned()),
-            ..AddressRules::default()
-        };
+        let rules = AddressRules { explicit: Some("203.0.113.9".to_owned()), ..AddressRules::default() };
         assert!(!find(&rules, "").await.unwrap().is_own);
     }
 }

@@ -8,7 +8,7 @@ use muster_runtime::exit::ExitReason;
 use muster_runtime::http::{HttpServer, Readiness};
 use muster_schemas::agent::DrainReply;
 use muster_schemas::{InstanceId, ServiceName};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
@@ -37,18 +37,12 @@ pub enum AgentError {
 impl AgentError {
     /// A failure of the agent itself: 125.
     pub fn own(problem: impl std::fmt::Display) -> Self {
-        Self::Failed {
-            problem: problem.to_string(),
-            code: CODE_AGENT_FAILED,
-        }
+        Self::Failed { problem: problem.to_string(), code: CODE_AGENT_FAILED }
     }
 
     /// A failure that has a code in every program.
     pub fn of(problem: &impl ExitReason) -> Self {
-        Self::Failed {
-            problem: problem.to_string(),
-            code: problem.exit().code(),
-        }
+        Self::Failed { problem: problem.to_string(), code: problem.exit().code() }
     }
 
     /// The code to end with.
@@ -86,7 +80,9 @@ struct Member {
     mailbox: Mailbox,
     standing: watch::Receiver<Standing>,
     was_registered: bool,
-    drains: Vec<oneshot::Sender<DrainReply>>,
+    drains: Vec<mpsc::Sender<DrainReply>>,
+    /// Those who drain were told that it is deregistered.
+    was_told: bool,
 }
 
 /// The ids of all services; two may not be the same.
@@ -125,7 +121,7 @@ impl<V: Vouch> Agent<V> {
             tokio::select! {
                 ended = running.join_next() => match ended {
                     Some(Ok((index, code))) => {
-                        members[index].answer_drains();
+                        members[index].tell("stopped");
                         codes.push((index, code));
                     }
                     // A service that panicked: the others are not to blame, but nobody answers for this one any more.
@@ -157,7 +153,7 @@ impl<V: Vouch> Agent<V> {
                     }
                     handle(heard, &mut members).await;
                 }
-                () = changed.notified() => {}
+                () = changed.notified() => members.iter_mut().for_each(Member::tell_progress),
                 () = until(deadline) => {
                     self.registration_within = None;
                     tracing::error!("not registered in time (--registration-within, --require-registration): stopping");
@@ -193,6 +189,7 @@ impl<V: Vouch> Agent<V> {
                 standing,
                 was_registered: false,
                 drains: Vec::new(),
+                was_told: false,
             });
         }
         members
@@ -205,12 +202,7 @@ impl<V: Vouch> Agent<V> {
         for member in members.iter_mut() {
             let standing = *member.standing.borrow();
             member.was_registered |= standing.is_registered;
-            deadlines.extend(
-                standing
-                    .unconfirmed_since
-                    .filter(|_| !member.was_registered)
-                    .map(|since| since + within),
-            );
+            deadlines.extend(standing.unconfirmed_since.filter(|_| !member.was_registered).map(|since| since + within));
         }
         deadlines.into_iter().min()
     }
@@ -233,12 +225,17 @@ impl<V: Vouch> Agent<V> {
 }
 
 impl Member {
-    fn answer_drains(&mut self) {
-        for reply in self.drains.drain(..) {
-            let _ = reply.send(DrainReply {
-                result: "stopped".to_owned(),
-                detail: None,
-            });
+    fn tell_progress(&mut self) {
+        if self.standing.borrow().has_left && !self.was_told && !self.drains.is_empty() {
+            self.was_told = true;
+            self.tell("deregistered");
+        }
+    }
+
+    /// Whoever does not listen to earlier answers misses this one.
+    fn tell(&self, result: &str) {
+        for reply in &self.drains {
+            let _ = reply.try_send(DrainReply { result: result.to_owned(), detail: None });
         }
     }
 }
@@ -263,10 +260,7 @@ impl Member {
     /// One that has ended already hears nothing.
     async fn stop(&self, cause: StopCause, within_ms: Option<u64>) {
         if self.standing.borrow().ended.is_none() {
-            let _ = self
-                .mailbox
-                .send(Mail::Happened(Input::Stop { cause, within_ms }))
-                .await;
+            let _ = self.mailbox.send(Mail::Happened(Input::Stop { cause, within_ms })).await;
         }
     }
 }
@@ -278,22 +272,15 @@ async fn handle(heard: Heard, members: &mut [Member]) {
             stop_all(members, StopCause::Superseded).await;
         }
         Heard::Refused { detail, .. } => tracing::error!("nothing can be registered: {detail}"),
-        Heard::Drain {
-            service,
-            instance,
-            within_ms,
-            reply,
-        } => {
-            let wanted = members
-                .iter_mut()
-                .find(|member| member.service == service && member.instance == instance);
+        Heard::Drain { service, instance, within_ms, reply } => {
+            let wanted = members.iter_mut().find(|member| member.service == service && member.instance == instance);
             match wanted.filter(|member| member.standing.borrow().ended.is_none()) {
                 Some(member) => {
                     member.drains.push(reply);
                     member.stop(StopCause::Drain, Some(within_ms)).await;
                 }
                 None => {
-                    let _ = reply.send(DrainReply {
+                    let _ = reply.try_send(DrainReply {
                         result: "refused".to_owned(),
                         detail: Some("this agent runs no such instance".to_owned()),
                     });

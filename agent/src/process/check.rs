@@ -66,15 +66,9 @@ impl Probe {
         let found = tokio::time::timeout(timeout, look).await;
         let (status, output) = found.unwrap_or_else(|_| {
             let ms = timeout.as_millis();
-            (
-                HealthStatus::Critical,
-                format!("no answer from {target} within {ms} ms"),
-            )
+            (HealthStatus::Critical, format!("no answer from {target} within {ms} ms"))
         });
-        CheckResult {
-            status,
-            output: tidied(&output),
-        }
+        CheckResult { status, output: tidied(&output) }
     }
 }
 

@@ -160,10 +160,7 @@ fn live(launch: &Launch, tell: &impl Fn(ChildEvent)) {
         Err(error) => return tell(ChildEvent::NotStarted(error)),
     };
     let pid = child.id();
-    let group = Group {
-        leader: Pid::from_raw(pid.cast_signed()),
-        alive: Arc::new(Mutex::new(Alive::Leader)),
-    };
+    let group = Group { leader: Pid::from_raw(pid.cast_signed()), alive: Arc::new(Mutex::new(Alive::Leader)) };
     tell(ChildEvent::Started(group.clone()));
     let (end, leftovers) = reap(&mut child, &group);
     waited_for().remove(&pid);
@@ -201,27 +198,16 @@ fn not_started(program: &OsStr, launch: &Launch, error: &std::io::Error) -> Star
         };
     }
     let (code, way_out) = match error.kind() {
-        ErrorKind::NotFound => (
-            CODE_NOT_FOUND,
-            "; give its path, or add its directory to PATH (a script's interpreter must exist, too)",
-        ),
+        ErrorKind::NotFound => {
+            (CODE_NOT_FOUND, "; give its path, or add its directory to PATH (a script's interpreter must exist, too)")
+        }
         ErrorKind::PermissionDenied => (CODE_NOT_EXECUTABLE, "; make it executable (chmod +x)"),
-        _ if matches!(
-            error.raw_os_error().map(Errno::from_raw),
-            Some(Errno::ENOEXEC | Errno::EISDIR)
-        ) =>
-        {
-            (
-                CODE_NOT_EXECUTABLE,
-                "; it is no program of this system, or a script without a first line #!",
-            )
+        _ if matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::ENOEXEC | Errno::EISDIR)) => {
+            (CODE_NOT_EXECUTABLE, "; it is no program of this system, or a script without a first line #!")
         }
         _ => (CODE_AGENT_FAILED, ""),
     };
-    StartError {
-        code,
-        problem: format!("cannot run {program:?}: {error}{way_out}"),
-    }
+    StartError { code, problem: format!("cannot run {program:?}: {error}{way_out}") }
 }
 
 /// Waits for the leader's end, and for nothing else.
@@ -235,10 +221,7 @@ fn reap(child: &mut Child, group: &Group) -> (ChildEnd, bool) {
             ended => {
                 let leftovers = group.is_populated();
                 *alive = if leftovers { Alive::Leftovers } else { Alive::Nobody };
-                return (
-                    ended.ok().flatten().map_or(ChildEnd::Code(CODE_AGENT_FAILED), end_of),
-                    leftovers,
-                );
+                return (ended.ok().flatten().map_or(ChildEnd::Code(CODE_AGENT_FAILED), end_of), leftovers);
             }
         }
         drop(alive);

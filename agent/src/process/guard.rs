@@ -34,12 +34,7 @@ impl Guard {
     pub fn start() -> std::io::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         // In a group of its own, so that what is typed at a terminal does not reach it; and deaf to everything else.
-        command
-            .arg(COMMAND)
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        command.arg(COMMAND).process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = known(|| command.spawn())?;
         let pipe = child.stdin.take().ok_or(std::io::ErrorKind::BrokenPipe)?;
         Ok(Self { pipe: Mutex::new(pipe) })
@@ -81,10 +76,7 @@ fn left_behind(pipe: impl Read) -> BTreeSet<i32> {
     for line in std::io::BufReader::new(pipe).lines().map_while(Result::ok) {
         // Not 0 and not 1: those would be the guard's own group, and everybody.
         let parsed = |text: &str| text.parse::<i32>().ok().filter(|group| *group > 1);
-        match (
-            line.strip_prefix('+').and_then(parsed),
-            line.strip_prefix('-').and_then(parsed),
-        ) {
+        match (line.strip_prefix('+').and_then(parsed), line.strip_prefix('-').and_then(parsed)) {
             (Some(group), _) => drop(groups.insert(group)),
             (_, Some(group)) => drop(groups.remove(&group)),
             (None, None) => {}

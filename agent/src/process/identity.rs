@@ -116,12 +116,7 @@ impl Identity {
                 (agent_id(node, number)?, Some(lock))
             }
         };
-        Ok(Self {
-            node: node.to_owned(),
-            node_id,
-            agent,
-            _lock: lock,
-        })
+        Ok(Self { node: node.to_owned(), node_id, agent, _lock: lock })
     }
 
     fn without_state(node: String, settings: &IdentitySettings) -> Result<Self, IdentityError> {
@@ -129,12 +124,7 @@ impl Identity {
             Some(agent) => agent.clone(),
             None => agent_id(&node, 1)?,
         };
-        Ok(Self {
-            node,
-            node_id: new_id(),
-            agent,
-            _lock: None,
-        })
+        Ok(Self { node, node_id: new_id(), agent, _lock: None })
     }
 }
 
@@ -150,31 +140,18 @@ fn default_directory() -> Option<PathBuf> {
     if nix::unistd::geteuid().is_root() {
         return Some(PathBuf::from("/var/lib/muster"));
     }
-    let absolute = |name: &str| {
-        std::env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let home = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
     home.map(|home| home.join("muster"))
 }
 
 fn agent_id(node: &str, number: u32) -> Result<AgentId, IdentityError> {
-    let text = if number == 1 {
-        node.to_owned()
-    } else {
-        format!("{node}-{number}")
-    };
-    AgentId::new(&text).map_err(|error| IdentityError::Name {
-        reason: error.to_string(),
-    })
+    let text = if number == 1 { node.to_owned() } else { format!("{node}-{number}") };
+    AgentId::new(&text).map_err(|error| IdentityError::Name { reason: error.to_string() })
 }
 
 fn new_id() -> String {
-    let now_ms = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_millis();
+    let now_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
     Ulid::from_parts(u64::try_from(now_ms).unwrap_or_default(), rand::random()).to_string()
 }
 
@@ -224,21 +201,14 @@ fn claim(directory: &Path, purpose: &str) -> Result<(u32, Lock), IdentityError> 
         lowest_free.get_or_insert((number, lock, path));
     }
     let Some((number, mut lock, path)) = lowest_free else {
-        return Err(IdentityError::TooMany {
-            path: directory.to_owned(),
-        });
+        return Err(IdentityError::TooMany { path: directory.to_owned() });
     };
     replace(&mut lock.0, purpose).map_err(state(&path))?;
     Ok((number, lock))
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
 }
 
 fn read(file: &mut File) -> io::Result<String> {

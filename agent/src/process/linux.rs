@@ -22,11 +22,7 @@ pub(super) fn die_with_parent(command: &mut Command) {
     let arm = move || {
         prctl::set_pdeathsig(Signal::SIGKILL)?;
         // The parent may have died before the line above.
-        if getppid() == parent {
-            Ok(())
-        } else {
-            Err(Errno::ESRCH.into())
-        }
+        if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
     };
     // SAFETY: between fork and exec only async-signal-safe calls are allowed: `arm` makes two system calls, and neither
     // allocates nor locks.

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use muster_schemas::instance::{Endpoint, Locality, Node};
+use muster_schemas::instance::{Endpoint, Node};
 use muster_schemas::limits::CHECKS_MAX;
-use muster_schemas::{AgentId, Health, Incarnation, InstanceId, Registration, ServiceName, SessionId, Vouching};
+use muster_schemas::{AgentId, Health, Incarnation, InstanceId, ServiceName, SessionId, Vouching};
 use nix::sys::signal::Signal;
 
 use super::check::{Probe, Target};
@@ -14,6 +14,8 @@ use super::core::backoff::Restart;
 use super::core::supervision::{CheckPlan, Plan};
 use super::core::thresholds::Thresholds;
 use super::settings::{CheckSetting, Port, RestartSetting, ServiceSettings, What};
+use super::vouching::Description;
+use crate::core::spec::InstanceSpec;
 
 /// The linger of a service that its agent takes along, in milliseconds.
 const LINGER_WITH_CHILD_MS: u64 = 2_000;
@@ -92,11 +94,7 @@ impl ServicePlan {
             // On the wire it would mean "without lease"; for this there is the command line.
             problems.push(("ttl", "must be from 1s to 1h".to_owned()));
         }
-        let linger_ms = if has_child {
-            LINGER_WITH_CHILD_MS.min(ttl_ms)
-        } else {
-            ttl_ms
-        };
+        let linger_ms = if has_child { LINGER_WITH_CHILD_MS.min(ttl_ms) } else { ttl_ms };
         let Some(service) = settings.service.clone() else {
             problems.push(("service", "must be given".to_owned()));
             return Err(problems);
@@ -108,34 +106,19 @@ impl ServicePlan {
             plan: supervision(settings, has_child, checks),
             runs,
             check_host: settings.check_host.clone(),
-            launch: has_child.then(|| Launch {
-                command: settings.command.clone(),
-                directory: settings.directory.clone(),
-            }),
+            launch: has_child
+                .then(|| Launch { command: settings.command.clone(), directory: settings.directory.clone() }),
             stop_signal: settings.stop_signal.0,
             allow_open_port: settings.allow_open_port,
             version: settings.service_version.clone(),
             tags: settings.tag.clone(),
-            metadata: settings
-                .metadata
-                .iter()
-                .map(|entry| (entry.0.clone(), entry.1.clone()))
-                .collect(),
+            metadata: settings.metadata.iter().map(|entry| (entry.0.clone(), entry.1.clone())).collect(),
             weight: settings.weight,
             ttl_ms,
-            linger_ms: settings
-                .linger
-                .map_or(linger_ms, muster_runtime::settings::Period::as_ms),
+            linger_ms: settings.linger.map_or(linger_ms, muster_runtime::settings::Period::as_ms),
         };
-        if let Some(host) = settings
-            .check_host
-            .as_ref()
-            .filter(|host| !muster_schemas::instance::is_host(host))
-        {
-            problems.push((
-                "check_host",
-                format!("{host:?} is neither an IP address nor a DNS name"),
-            ));
+        if let Some(host) = settings.check_host.as_ref().filter(|host| !muster_schemas::instance::is_host(host)) {
+            problems.push(("check_host", format!("{host:?} is neither an IP address nor a DNS name")));
         }
         problems.extend(plan.over_the_limits());
         if problems.is_empty() { Ok(plan) } else { Err(problems) }
@@ -143,7 +126,7 @@ impl ServicePlan {
 
     /// What is registered of it; the host is the advertised one.
     #[must_use]
-    pub fn endpoints(&self, host: &str) -> Vec<Endpoint> {
+    pub fn spec(&self, instance: InstanceId, host: &str, description: &Description, health: Health) -> InstanceSpec {
         let endpoint = |port: &Port| Endpoint {
             name: port.name.clone(),
             scheme: port.scheme.clone(),
@@ -152,32 +135,19 @@ impl ServicePlan {
             subject: None,
             extra: BTreeMap::new(),
         };
-        self.ports.iter().map(endpoint).collect()
-    }
-
-    /// The whole registration of a vouching.
-    #[must_use]
-    pub fn registration(
-        &self,
-        vouching: Vouching,
-        host: &str,
-        node: Option<Node>,
-        locality: Option<Locality>,
-        health: Health,
-    ) -> Registration {
-        Registration {
-            vouching,
-            ttl_ms: self.ttl_ms,
-            linger_ms: self.linger_ms,
-            version: self.version.clone(),
-            endpoints: self.endpoints(host),
+        let node = Node { address: Some(host.to_owned()), ..description.node.clone() };
+        InstanceSpec {
+            endpoints: self.ports.iter().map(endpoint).collect(),
             tags: self.tags.clone(),
             metadata: self.metadata.clone(),
             weight: self.weight,
-            locality,
-            node,
+            version: self.version.clone(),
+            locality: description.locality.clone(),
+            node: Some(node),
+            ttl_ms: self.ttl_ms,
+            linger_ms: self.linger_ms,
             health,
-            extra: BTreeMap::new(),
+            ..InstanceSpec::new(self.service.clone(), instance)
         }
     }
 
@@ -207,8 +177,12 @@ impl ServicePlan {
             incarnation: Incarnation::from_parts(0, 0),
             generation: 1,
         };
-        let registration = self.registration(vouching, placeholder, None, None, Health::default());
-        let refusal = registration.validate().err()?;
+        let description = Description {
+            node: Node { id: None, name: placeholder.to_owned(), address: None, extra: BTreeMap::new() },
+            locality: None,
+        };
+        let spec = self.spec(vouching.instance.clone(), placeholder, &description, Health::default());
+        let refusal = spec.registration(vouching).validate().err()?;
         let settings = [
             ("data.ttl_ms", "ttl"),
             ("data.linger_ms", "linger"),
@@ -217,9 +191,7 @@ impl ServicePlan {
             ("data.tags", "tag"),
             ("data.metadata", "metadata"),
         ];
-        let (_, setting) = settings
-            .into_iter()
-            .find(|(field, _)| refusal.field.starts_with(field))?;
+        let (_, setting) = settings.into_iter().find(|(field, _)| refusal.field.starts_with(field))?;
         Some((setting, format!("{}: {}", refusal.value, refusal.help)))
     }
 }
@@ -260,15 +232,8 @@ fn checks(settings: &ServiceSettings, problems: &mut Vec<SettingProblem>) -> (Ve
             (What::At(probe, target), _) => found.push((check, probe.clone(), Place::At(target.clone()))),
             (What::Nothing | What::OfPort(_), None) => {
                 let names: Vec<&str> = settings.port.iter().map(|port| port.name.as_str()).collect();
-                let known = if names.is_empty() {
-                    "none".to_owned()
-                } else {
-                    names.join(", ")
-                };
-                let reason = format!(
-                    "there is no port named {:?} (ports: {known}): add it with --port",
-                    check.name
-                );
+                let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+                let reason = format!("there is no port named {:?} (ports: {known}): add it with --port", check.name);
                 problems.push(("check", reason));
             }
         }
@@ -291,16 +256,10 @@ fn checks(settings: &ServiceSettings, problems: &mut Vec<SettingProblem>) -> (Ve
         Some((check, Probe::Tcp, Place::OwnPort(port.number)))
     }));
     if found.len() > CHECKS_MAX {
-        problems.push((
-            "check",
-            format!("{} checks are too many: the limit is {CHECKS_MAX}", found.len()),
-        ));
+        problems.push(("check", format!("{} checks are too many: the limit is {CHECKS_MAX}", found.len())));
     }
     let mut ids = BTreeSet::new();
-    found
-        .into_iter()
-        .map(|(check, probe, place)| one_check(settings, check, probe, place, &mut ids))
-        .unzip()
+    found.into_iter().map(|(check, probe, place)| one_check(settings, check, probe, place, &mut ids)).unzip()
 }
 
 fn one_check(

@@ -19,10 +19,7 @@ pub fn interfaces() -> Vec<InterfaceAddress> {
     let up = found.filter(|found| found.flags.contains(InterfaceFlags::IFF_UP));
     up.filter_map(|found| {
         let address = ip_of(&found.address?)?;
-        Some(InterfaceAddress {
-            interface: found.interface_name,
-            address,
-        })
+        Some(InterfaceAddress { interface: found.interface_name, address })
     })
     .collect()
 }
@@ -59,11 +56,7 @@ pub async fn route_to(servers: &str) -> Result<IpAddr, String> {
 
 /// Connecting a datagram socket sends nothing: it only asks for the route.
 fn local_end(remote: SocketAddr) -> std::io::Result<IpAddr> {
-    let any: IpAddr = if remote.is_ipv4() {
-        Ipv4Addr::UNSPECIFIED.into()
-    } else {
-        Ipv6Addr::UNSPECIFIED.into()
-    };
+    let any: IpAddr = if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0))?;
     socket.connect(remote)?;
     Ok(socket.local_addr()?.ip())
@@ -83,19 +76,13 @@ mod tests {
     #[tokio::test]
     async fn the_route_to_a_loopback_address_leaves_from_it() {
         assert_eq!(route_to("nats://127.0.0.1:4222").await.unwrap(), Ipv4Addr::LOCALHOST);
-        assert_eq!(
-            route_to("nats://me:secret@127.0.0.1:4222,nats://x").await.unwrap(),
-            Ipv4Addr::LOCALHOST
-        );
+        assert_eq!(route_to("nats://me:secret@127.0.0.1:4222,nats://x").await.unwrap(), Ipv4Addr::LOCALHOST);
     }
 
     #[tokio::test]
     async fn the_route_to_another_host_leaves_from_an_address_of_this_one() {
         let found = interfaces();
-        let Some(own) = found
-            .iter()
-            .find(|found| !found.address.is_loopback() && found.address.is_ipv4())
-        else {
+        let Some(own) = found.iter().find(|found| !found.address.is_loopback() && found.address.is_ipv4()) else {
             return;
         };
         let route = route_to(&format!("nats://{}:4222", own.address)).await.unwrap();

@@ -10,20 +10,13 @@ pub(super) fn say(saying: &Saying) {
     match saying {
         Saying::Started { pid } => info!(pid, "service started"),
         Saying::NotStarted { problem } => error!("service not started: {problem}"),
-        Saying::Waiting {
-            waited_ms,
-            limit_ms,
-            failing,
-        } => match limit_ms {
+        Saying::Waiting { waited_ms, limit_ms, failing } => match limit_ms {
             Some(limit_ms) => info!(waited_ms, limit_ms, failing, "waiting until the service is ready"),
             None => info!(waited_ms, failing, "waiting until the service is ready"),
         },
         Saying::Ready { after_ms } => info!(after_ms, "service ready"),
         Saying::NotReady { limit_ms, failing } => {
-            error!(
-                limit_ms,
-                failing, "service not ready in time (--ready-within): stopping it"
-            );
+            error!(limit_ms, failing, "service not ready in time (--ready-within): stopping it");
         }
         Saying::Registered { after_ms } => info!(after_ms, "registered"),
         Saying::HealthChanged { from, to, checks } => {
@@ -35,25 +28,15 @@ pub(super) fn say(saying: &Saying) {
             }
         }
         Saying::CriticalTooLong { critical_ms } => {
-            warn!(
-                critical_ms,
-                "critical for too long (--critical-deregister-after): deregistering, watching on"
-            );
+            warn!(critical_ms, "critical for too long (--critical-deregister-after): deregistering, watching on");
         }
         Saying::UsableAgain => info!("no longer critical: registering again"),
         Saying::Stopping { cause } => info!(because = because(*cause), "stopping"),
-        Saying::Deregistered {
-            after_ms,
-            confirmed,
-            was_confirmed,
-        } => match (confirmed, was_confirmed) {
+        Saying::Deregistered { after_ms, confirmed, was_confirmed } => match (confirmed, was_confirmed) {
             (true, _) => info!(after_ms, "deregistered"),
             (false, false) => info!(after_ms, "not registered any more, as far as it was"),
             (false, true) => {
-                warn!(
-                    after_ms,
-                    "no registry confirmed the removal in time: consumers see it at the end of the lease"
-                );
+                warn!(after_ms, "no registry confirmed the removal in time: consumers see it at the end of the lease");
             }
         },
         Saying::Terminating { grace_ms } => info!(grace_ms, "stop signal sent to the service"),

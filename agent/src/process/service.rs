@@ -66,6 +66,8 @@ pub struct Standing {
     pub is_registered: bool,
     /// Registered, but not confirmed yet.
     pub unconfirmed_since: Option<Instant>,
+    /// It is to stop, and is not registered any more.
+    pub has_left: bool,
     /// The code that it ended with.
     pub ended: Option<u8>,
 }
@@ -121,16 +123,10 @@ impl<C: Claims> Service<C> {
             if let Some(input) = next.take()
                 && let Some(code) = self.step(input)
             {
-                self.standing.send_replace(Standing {
-                    ended: Some(code),
-                    ..Standing::default()
-                });
+                self.standing.send_replace(Standing { ended: Some(code), ..Standing::default() });
                 return code;
             }
-            let due = self
-                .supervision
-                .next_due_ms()
-                .map(|due_ms| self.began + Duration::from_millis(due_ms));
+            let due = self.supervision.next_due_ms().map(|due_ms| self.began + Duration::from_millis(due_ms));
             let mail = tokio::select! {
                 // In this order: what happened before something became due comes first.
                 biased;
@@ -150,10 +146,7 @@ impl<C: Claims> Service<C> {
     }
 
     fn now(&self) -> Now {
-        let wall_ms = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_millis();
+        let wall_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         Now {
             ms: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
             at: Timestamp::from_ms(i64::try_from(wall_ms).unwrap_or(i64::MAX)),
@@ -193,12 +186,10 @@ impl<C: Claims> Service<C> {
         let standing = Standing {
             is_registered: self.supervision.is_registered(),
             unconfirmed_since: self.asked_at.filter(|_| !self.supervision.is_registered()),
+            has_left: self.supervision.has_left(),
             ended: None,
         };
-        if self
-            .standing
-            .send_if_modified(|known| std::mem::replace(known, standing) != standing)
-        {
+        if self.standing.send_if_modified(|known| std::mem::replace(known, standing) != standing) {
             self.shared.changed.notify_one();
         }
         code
@@ -217,10 +208,7 @@ impl<C: Claims> Service<C> {
                 self.asked_at = None;
                 self.claims.deregister(withdrawal, detail);
             }
-            Effect::StopGroup => self
-                .group
-                .iter()
-                .for_each(|group| group.signal_all(self.plan.stop_signal)),
+            Effect::StopGroup => self.group.iter().for_each(|group| group.signal_all(self.plan.stop_signal)),
             Effect::KillGroup => self.group.iter().for_each(|group| group.signal_all(Signal::SIGKILL)),
             Effect::Say(saying) => {
                 say(&saying);
@@ -239,10 +227,7 @@ impl<C: Claims> Service<C> {
             return host.clone();
         }
         let advertised = self.shared.advertised.borrow();
-        let own = advertised
-            .as_ref()
-            .filter(|advertised| advertised.is_own)
-            .map(|advertised| advertised.host.clone());
+        let own = advertised.as_ref().filter(|advertised| advertised.is_own).map(|advertised| advertised.host.clone());
         own.unwrap_or_else(|| super::check::LOOPBACK.to_owned())
     }
 
@@ -251,29 +236,20 @@ impl<C: Claims> Service<C> {
             return;
         };
         let target = match run.place {
-            Place::OwnPort(port) => Target {
-                host: self.check_host(),
-                port,
-            },
+            Place::OwnPort(port) => Target { host: self.check_host(), port },
             Place::At(target) => target,
         };
         let (mailbox, meters) = (self.mailbox.clone(), self.shared.meters.clone());
         tokio::spawn(async move {
             let result: CheckResult = run.probe.run(&target, run.timeout).await;
             meters.checked(run.probe.kind(), result.status);
-            let _ = mailbox
-                .send(Mail::Happened(Input::Checked { check, life, result }))
-                .await;
+            let _ = mailbox.send(Mail::Happened(Input::Checked { check, life, result })).await;
         });
     }
 
     fn start(&self) {
         let Some(launch) = self.plan.launch.clone() else { return };
-        let ports = if self.plan.allow_open_port {
-            Vec::new()
-        } else {
-            self.own_targets()
-        };
+        let ports = if self.plan.allow_open_port { Vec::new() } else { self.own_targets() };
         let (mailbox, guard) = (self.mailbox.clone(), self.shared.guard.clone());
         tokio::spawn(async move {
             for (name, target) in ports {
@@ -298,10 +274,7 @@ impl<C: Claims> Service<C> {
         let targets = connectable.flat_map(|port| {
             hosts.iter().map(|host| {
                 let (host, port_number) = (host.clone(), port.number);
-                let target = Target {
-                    host,
-                    port: port_number,
-                };
+                let target = Target { host, port: port_number };
                 (port.name.clone(), target)
             })
         });
@@ -314,20 +287,12 @@ impl<C: Claims> Service<C> {
         if host == super::check::LOOPBACK {
             return;
         }
-        let ports: Vec<u16> = self
-            .plan
-            .ports
-            .iter()
-            .filter(|port| port.has_connections())
-            .map(|port| port.number)
-            .collect();
+        let ports: Vec<u16> =
+            self.plan.ports.iter().filter(|port| port.has_connections()).map(|port| port.number).collect();
         let span = tracing::Span::current();
         tokio::spawn(async move {
             for port in ports {
-                let at = |host: &str| Target {
-                    host: host.to_owned(),
-                    port,
-                };
+                let at = |host: &str| Target { host: host.to_owned(), port };
                 let loopback = at(super::check::LOOPBACK);
                 if !is_open(&at(&host), PORT_LOOK).await && is_open(&loopback, PORT_LOOK).await {
                     span.in_scope(|| {

@@ -33,12 +33,7 @@ const SERVICES_MAX: usize = 1_000;
 ///   muster-agent run --service db --port postgres=5432         (runs by itself; is only watched)
 ///   muster-agent run --config services.toml                    (several: one table [[service]] each)
 #[derive(Debug, Parser)]
-#[command(
-    name = "muster-agent",
-    verbatim_doc_comment,
-    subcommand_required = true,
-    arg_required_else_help = true
-)]
+#[command(name = "muster-agent", verbatim_doc_comment, subcommand_required = true, arg_required_else_help = true)]
 pub struct AgentSettings {
     /// The broker.
     #[command(flatten)]
@@ -143,14 +138,8 @@ impl AgentSettings {
     fn check_address(&self, check: &mut Check) {
         let Some(advertise) = &self.advertise else { return };
         if !muster_schemas::instance::is_host(advertise) {
-            check.refuse(
-                "advertise",
-                "write an IP address (IPv6 without brackets) or a DNS name, without a port",
-            );
-        } else if advertise
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_unspecified())
-        {
+            check.refuse("advertise", "write an IP address (IPv6 without brackets) or a DNS name, without a port");
+        } else if advertise.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified()) {
             check.refuse("advertise", "nobody can connect to it; write one address of this host");
         }
     }
@@ -163,10 +152,7 @@ impl AgentSettings {
                 check.warn("a service is given on the command line: those of the configuration file are left out");
             }
             let settings = (**given).clone();
-            vec![Entry {
-                settings,
-                source: Source::Flag,
-            }]
+            vec![Entry { settings, source: Source::Flag }]
         } else {
             if !given.command.is_empty() || !given.port.is_empty() {
                 check.refuse_entry(&Source::Flag, "--service", "must be given with --port or a command");
@@ -177,10 +163,7 @@ impl AgentSettings {
             entries
         };
         if entries.len() > SERVICES_MAX {
-            let reason = format!(
-                "has {} tables; one agent has at most {SERVICES_MAX} services",
-                entries.len()
-            );
+            let reason = format!("has {} tables; one agent has at most {SERVICES_MAX} services", entries.len());
             check.refuse_entry(&entries[0].source, TABLE, reason);
             return;
         }

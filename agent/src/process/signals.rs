@@ -7,13 +7,7 @@ use tokio::sync::mpsc;
 /// Asks the agent to stop; a second time: to hurry.
 const STOP: [Signal; 2] = [Signal::SIGTERM, Signal::SIGINT];
 /// Handed on to the services as they are.
-const FORWARD: [Signal; 5] = [
-    Signal::SIGHUP,
-    Signal::SIGUSR1,
-    Signal::SIGUSR2,
-    Signal::SIGQUIT,
-    Signal::SIGWINCH,
-];
+const FORWARD: [Signal; 5] = [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGQUIT, Signal::SIGWINCH];
 /// Signals that were not looked at yet; more at once are lost, as the system's own are.
 const CAPACITY: usize = 32;
 
@@ -32,10 +26,7 @@ pub enum Wanted {
 /// The system refuses a handler.
 pub fn catch() -> std::io::Result<mpsc::Receiver<Wanted>> {
     let (sender, receiver) = mpsc::channel(CAPACITY);
-    let all = STOP
-        .map(|it| (it, Wanted::Stop(it)))
-        .into_iter()
-        .chain(FORWARD.map(|it| (it, Wanted::Forward(it))));
+    let all = STOP.map(|it| (it, Wanted::Stop(it))).into_iter().chain(FORWARD.map(|it| (it, Wanted::Forward(it))));
     for (number, wanted) in all {
         let mut caught = signal(SignalKind::from_raw(number as i32))?;
         let sender = sender.clone();

@@ -2,7 +2,7 @@
 
 use muster_schemas::agent::DrainReply;
 use muster_schemas::{InstanceId, ServiceName};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::plan::ServicePlan;
 use super::service::{Claims, Mailbox};
@@ -30,8 +30,8 @@ pub enum Heard {
         instance: InstanceId,
         /// How long it may take, in milliseconds.
         within_ms: u64,
-        /// Told once, at the end.
-        reply: oneshot::Sender<DrainReply>,
+        /// Told of progress, and of the end.
+        reply: mpsc::Sender<DrainReply>,
     },
 }
 

@@ -26,13 +26,9 @@ fn verdict(status: StatusCode) -> HealthStatus {
 }
 
 async fn get(target: &Target, path: &str) -> Result<(StatusCode, String), String> {
-    let stream = tcp::connect(target)
-        .await
-        .map_err(|error| format!("cannot connect to {target}: {error}"))?;
+    let stream = tcp::connect(target).await.map_err(|error| format!("cannot connect to {target}: {error}"))?;
     let failed = |error: hyper::Error| format!("GET http://{target}{path} failed: {error}");
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(failed)?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
     let request = Request::get(path)
         .header(HOST, target.to_string())
         .header(USER_AGENT, concat!("muster-agent/", env!("CARGO_PKG_VERSION")))

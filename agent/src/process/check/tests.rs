@@ -23,16 +23,11 @@ async fn server(answer: &'static str) -> Target {
 }
 
 fn target(port: u16) -> Target {
-    Target {
-        host: "127.0.0.1".to_owned(),
-        port,
-    }
+    Target { host: "127.0.0.1".to_owned(), port }
 }
 
 fn http() -> Probe {
-    Probe::Http {
-        path: "/healthz?deep=1".to_owned(),
-    }
+    Probe::Http { path: "/healthz?deep=1".to_owned() }
 }
 
 /// A port on which nobody listens, and which nobody gets as long as the listener of the test lives.
@@ -44,32 +39,16 @@ async fn closed() -> Target {
 #[tokio::test]
 async fn the_status_decides_and_the_body_is_shown() {
     for (answer, status, output) in [
-        (
-            "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine",
-            Passing,
-            "200 OK fine",
-        ),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine", Passing, "200 OK fine"),
         ("HTTP/1.1 204 No Content\r\n\r\n", Passing, "204 No Content"),
-        (
-            "HTTP/1.1 429 Too Many Requests\r\nContent-Length: 4\r\n\r\nbusy",
-            Warning,
-            "429 Too Many Requests busy",
-        ),
-        (
-            "HTTP/1.1 301 Moved\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n",
-            Critical,
-            "301 Moved Permanently",
-        ),
+        ("HTTP/1.1 429 Too Many Requests\r\nContent-Length: 4\r\n\r\nbusy", Warning, "429 Too Many Requests busy"),
+        ("HTTP/1.1 301 Moved\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n", Critical, "301 Moved Permanently"),
         (
             "HTTP/1.1 503 No\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n",
             Critical,
             "503 Service Unavailable no",
         ),
-        (
-            "HTTP/1.0 200 OK\r\n\r\nold\n\tbut  good",
-            Passing,
-            "200 OK old but good",
-        ),
+        ("HTTP/1.0 200 OK\r\n\r\nold\n\tbut  good", Passing, "200 OK old but good"),
     ] {
         let result = http().run(&server(answer).await, PATIENCE).await;
         assert_eq!((result.status, result.output.as_str()), (status, output), "{answer}");
@@ -89,11 +68,7 @@ async fn the_output_is_cut_at_a_kilobyte_although_the_body_never_ends() {
     let answer: &'static str = Box::leak(format!("HTTP/1.1 200 OK\r\n\r\n{}", "ä".repeat(5_000)).into_boxed_str());
     let result = http().run(&server(answer).await, PATIENCE).await;
     assert_eq!(result.status, Passing);
-    assert!(
-        (1_000..=1_024).contains(&result.output.len()),
-        "{}",
-        result.output.len()
-    );
+    assert!((1_000..=1_024).contains(&result.output.len()), "{}", result.output.len());
 }
 
 #[tokio::test]
@@ -111,19 +86,12 @@ async fn a_closed_port_is_critical_and_named() {
     for probe in [Probe::Tcp, http()] {
         let result = probe.run(&target, PATIENCE).await;
         assert_eq!(result.status, Critical);
-        assert!(
-            result.output.starts_with(&format!("cannot connect to {target}: ")),
-            "{}",
-            result.output
-        );
+        assert!(result.output.starts_with(&format!("cannot connect to {target}: ")), "{}", result.output);
     }
 }
 
 #[test]
 fn an_ipv6_address_is_shown_in_brackets() {
-    let target = Target {
-        host: "fd00::5".to_owned(),
-        port: 80,
-    };
+    let target = Target { host: "fd00::5".to_owned(), port: 80 };
     assert_eq!(target.to_string(), "[fd00::5]:80");
 }

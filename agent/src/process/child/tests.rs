@@ -9,10 +9,7 @@ use super::*;
 const DEADLINE: Duration = Duration::from_secs(10);
 
 fn shell(script: &str) -> Launch {
-    Launch {
-        command: ["sh", "-c", script].map(OsString::from).to_vec(),
-        directory: None,
-    }
+    Launch { command: ["sh", "-c", script].map(OsString::from).to_vec(), directory: None }
 }
 
 struct Running {
@@ -71,10 +68,7 @@ fn a_child_ended_by_a_signal_is_told_with_its_number() {
 fn a_child_leads_its_own_group_and_the_group_is_signalled_as_one() {
     let directory = tempfile::tempdir().unwrap();
     let ready = directory.path().join("ready");
-    let script = format!(
-        "(trap '' TERM; : > {0}.1; while :; do sleep 1; done) & : > {0}; wait",
-        ready.display()
-    );
+    let script = format!("(trap '' TERM; : > {0}.1; while :; do sleep 1; done) & : > {0}; wait", ready.display());
     let child = run(shell(&script));
     let first = format!("{}.1", ready.display());
     wait_until("the grandchild ignores SIGTERM", || std::fs::exists(&first).unwrap());
@@ -114,20 +108,14 @@ fn a_missing_program_is_127_one_that_cannot_be_run_126_and_a_missing_directory_1
     let directory = tempfile::tempdir().unwrap();
     let plain = directory.path().join("plain");
     std::fs::write(&plain, "text").unwrap();
-    let of = |program: &std::path::Path| Launch {
-        command: vec![program.into()],
-        directory: None,
-    };
+    let of = |program: &std::path::Path| Launch { command: vec![program.into()], directory: None };
     let missing = start_error(of(&directory.path().join("missing")));
     assert_eq!(missing.code, 127, "{missing}");
     let plain = start_error(of(&plain));
     assert_eq!(plain.code, 126, "{plain}");
     assert!(plain.problem.contains("chmod"), "{plain}");
     assert_eq!(start_error(of(directory.path())).code, 126);
-    let nowhere = start_error(Launch {
-        directory: Some("/nowhere".into()),
-        ..shell(":")
-    });
+    let nowhere = start_error(Launch { directory: Some("/nowhere".into()), ..shell(":") });
     assert_eq!(nowhere.code, 125);
     assert!(nowhere.problem.contains("/nowhere"), "{nowhere}");
 }
@@ -135,10 +123,7 @@ fn a_missing_program_is_127_one_that_cannot_be_run_126_and_a_missing_directory_1
 #[test]
 fn a_child_runs_in_the_directory_that_was_named() {
     let directory = tempfile::tempdir().unwrap();
-    let launch = Launch {
-        directory: Some(directory.path().to_owned()),
-        ..shell(": > here")
-    };
+    let launch = Launch { directory: Some(directory.path().to_owned()), ..shell(": > here") };
     let child = run(launch);
     assert_eq!(child.exit(), (ChildEnd::Code(0), false));
     assert!(directory.path().join("here").exists());

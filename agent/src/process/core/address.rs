@@ -169,19 +169,15 @@ pub fn choose(
         let available = listed(available);
         return Err(AddressError::Loopback { address, available });
     }
-    Ok(Chosen {
-        host: address.to_string(),
-        rule: "the route to the broker".to_owned(),
-    })
+    Ok(Chosen { host: address.to_string(), rule: "the route to the broker".to_owned() })
 }
 
 fn choose_explicit(explicit: &str, available: &[InterfaceAddress]) -> Result<Chosen, AddressError> {
     let value = explicit.to_owned();
     match explicit.parse::<IpAddr>() {
-        Ok(address) if address.is_unspecified() => Err(AddressError::Unspecified {
-            value,
-            available: listed(available),
-        }),
+        Ok(address) if address.is_unspecified() => {
+            Err(AddressError::Unspecified { value, available: listed(available) })
+        }
         Ok(_) => Ok(explicitly(value)),
         Err(_) if muster_schemas::instance::is_host(explicit) => Ok(explicitly(value)),
         Err(_) => Err(AddressError::NoHost { value }),
@@ -189,10 +185,7 @@ fn choose_explicit(explicit: &str, available: &[InterfaceAddress]) -> Result<Cho
 }
 
 fn explicitly(host: String) -> Chosen {
-    Chosen {
-        host,
-        rule: "--advertise".to_owned(),
-    }
+    Chosen { host, rule: "--advertise".to_owned() }
 }
 
 /// With both kinds of rule an address must fit one of each. Order: interfaces as listed, then networks as listed, then
@@ -207,41 +200,19 @@ fn choose_by_rules(rules: &AddressRules, available: &[InterfaceAddress]) -> Resu
         let network = position(&rules.networks, |network| network.contains(address))?;
         Some((interface, network, address.is_ipv6()))
     };
-    let ranked = available
-        .iter()
-        .filter_map(|candidate| Some((rank(candidate)?, candidate)));
+    let ranked = available.iter().filter_map(|candidate| Some((rank(candidate)?, candidate)));
     let Some(((interface, network, _), chosen)) = ranked.min_by_key(|(rank, _)| *rank) else {
-        return Err(AddressError::NoneFits {
-            rules: described(rules),
-            available: listed(available),
-        });
+        return Err(AddressError::NoneFits { rules: described(rules), available: listed(available) });
     };
     let mut parts = Vec::new();
-    parts.extend(
-        rules
-            .interfaces
-            .get(interface)
-            .map(|name| format!("--advertise-interface {name}")),
-    );
-    parts.extend(
-        rules
-            .networks
-            .get(network)
-            .map(|network| format!("--advertise-cidr {network}")),
-    );
-    Ok(Chosen {
-        host: chosen.address.to_string(),
-        rule: parts.join(" and "),
-    })
+    parts.extend(rules.interfaces.get(interface).map(|name| format!("--advertise-interface {name}")));
+    parts.extend(rules.networks.get(network).map(|network| format!("--advertise-cidr {network}")));
+    Ok(Chosen { host: chosen.address.to_string(), rule: parts.join(" and ") })
 }
 
 /// Where the first rule stands that fits; without any rule of this kind everything fits.
 fn position<T>(rules: &[T], fits: impl FnMut(&T) -> bool) -> Option<usize> {
-    if rules.is_empty() {
-        Some(0)
-    } else {
-        rules.iter().position(fits)
-    }
+    if rules.is_empty() { Some(0) } else { rules.iter().position(fits) }
 }
 
 /// Link-local addresses mean nothing without the interface they belong to.
@@ -253,14 +224,8 @@ fn is_fit(address: IpAddr) -> bool {
 }
 
 fn described(rules: &AddressRules) -> String {
-    let interfaces = rules
-        .interfaces
-        .iter()
-        .map(|name| format!("--advertise-interface {name}"));
-    let networks = rules
-        .networks
-        .iter()
-        .map(|network| format!("--advertise-cidr {network}"));
+    let interfaces = rules.interfaces.iter().map(|name| format!("--advertise-interface {name}"));
+    let networks = rules.networks.iter().map(|network| format!("--advertise-cidr {network}"));
     let mut text = interfaces.chain(networks).collect::<Vec<_>>().join(" ");
     if !rules.allow_loopback {
         text.push_str(" without loopback");
@@ -275,11 +240,7 @@ fn listed(available: &[InterfaceAddress]) -> String {
         .map(|candidate| format!("{} {}", candidate.interface, candidate.address))
         .collect();
     fit.truncate(16);
-    if fit.is_empty() {
-        "none but loopback".to_owned()
-    } else {
-        fit.join(", ")
-    }
+    if fit.is_empty() { "none but loopback".to_owned() } else { fit.join(", ") }
 }
 
 #[cfg(test)]

@@ -29,10 +29,7 @@ impl Backoff {
         if lived_ms >= FORGIVEN_AFTER_MS {
             self.failures = 0;
         }
-        let wait_ms = FIRST_MS
-            .checked_shl(self.failures)
-            .unwrap_or(LONGEST_MS)
-            .min(LONGEST_MS);
+        let wait_ms = FIRST_MS.checked_shl(self.failures).unwrap_or(LONGEST_MS).min(LONGEST_MS);
         // The cap keeps the shift from wrapping round; the wait is at its longest long before.
         self.failures = (self.failures + 1).min(16);
         wait_ms

@@ -142,16 +142,19 @@ impl Supervision {
             Phase::Terminating { kill_at_ms } | Phase::Closing { kill_at_ms, .. } => kill_at_ms,
             Phase::Idle | Phase::Starting | Phase::Withdrawn | Phase::Leaving | Phase::Ended => None,
         };
-        [of_phase, self.checks.next_due_ms(), self.removal_given_up_at_ms()]
-            .into_iter()
-            .flatten()
-            .min()
+        [of_phase, self.checks.next_due_ms(), self.removal_given_up_at_ms()].into_iter().flatten().min()
     }
 
     /// The instance is vouched for, and was confirmed.
     #[must_use]
     pub fn is_registered(&self) -> bool {
         matches!(self.claim, Claim::Held { is_confirmed: true, .. })
+    }
+
+    /// A stop was asked for, and consumers see no more of the instance.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        self.stop.is_some() && self.claim == Claim::None
     }
 
     fn begin(&mut self, now: Now, effects: &mut Vec<Effect>) {
@@ -180,10 +183,7 @@ impl Supervision {
         self.life = self.life.wrapping_add(1);
         self.started_ms = now.ms;
         self.critical_since_ms = None;
-        self.phase = Phase::Waiting {
-            since_ms: now.ms,
-            say_at_ms: now.ms.saturating_add(WAITING_SAID_EVERY_MS),
-        };
+        self.phase = Phase::Waiting { since_ms: now.ms, say_at_ms: now.ms.saturating_add(WAITING_SAID_EVERY_MS) };
         self.checks.begin(now);
         self.ready_if_usable(now, effects);
     }
@@ -201,10 +201,7 @@ impl Supervision {
     fn register(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.phase = Phase::Serving;
         self.critical_since_ms = None;
-        self.claim = Claim::Held {
-            since_ms: now.ms,
-            is_confirmed: false,
-        };
+        self.claim = Claim::Held { since_ms: now.ms, is_confirmed: false };
         effects.push(Effect::Register(self.checks.health()));
     }
 
@@ -293,15 +290,8 @@ impl Supervision {
             self.terminate(now, effects);
         } else if now.ms >= say_at_ms {
             let failing = self.checks.failing();
-            effects.push(Effect::Say(Saying::Waiting {
-                waited_ms,
-                limit_ms,
-                failing,
-            }));
-            self.phase = Phase::Waiting {
-                since_ms,
-                say_at_ms: now.ms.saturating_add(WAITING_SAID_EVERY_MS),
-            };
+            effects.push(Effect::Say(Saying::Waiting { waited_ms, limit_ms, failing }));
+            self.phase = Phase::Waiting { since_ms, say_at_ms: now.ms.saturating_add(WAITING_SAID_EVERY_MS) };
         }
     }
 

@@ -13,10 +13,7 @@ pub struct Thresholds {
 
 impl Default for Thresholds {
     fn default() -> Self {
-        Self {
-            failures: 3,
-            successes: 2,
-        }
+        Self { failures: 3, successes: 2 }
     }
 }
 
@@ -33,11 +30,7 @@ impl Verdict {
     /// The first result stands as it is.
     #[must_use]
     pub fn new(first: HealthStatus) -> Self {
-        Self {
-            status: first,
-            against: 0,
-            against_is_critical: false,
-        }
+        Self { status: first, against: 0, against_is_critical: false }
     }
 
     /// The status in force.
@@ -58,11 +51,7 @@ impl Verdict {
             self.against = 0;
         }
         self.against = self.against.saturating_add(1);
-        let needed = if is_critical {
-            thresholds.failures
-        } else {
-            thresholds.successes
-        };
+        let needed = if is_critical { thresholds.failures } else { thresholds.successes };
         if self.against < needed {
             return false;
         }
@@ -115,10 +104,7 @@ mod tests {
 
     #[test]
     fn warnings_do_not_count_as_failures() {
-        assert_eq!(
-            statuses(Passing, &[Critical, Critical, Warning, Critical]),
-            [Passing; 4]
-        );
+        assert_eq!(statuses(Passing, &[Critical, Critical, Warning, Critical]), [Passing; 4]);
     }
 
     proptest! {

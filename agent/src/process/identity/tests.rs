@@ -29,10 +29,7 @@ fn a_lone_agent_is_called_like_its_node_and_the_next_ones_are_numbered() {
 #[test]
 fn agents_find_their_ids_again_whatever_the_order_they_start_in() {
     let directory = tempfile::tempdir().unwrap();
-    let both = [
-        establish(&settings(directory.path(), "a")),
-        establish(&settings(directory.path(), "b")),
-    ];
+    let both = [establish(&settings(directory.path(), "a")), establish(&settings(directory.path(), "b"))];
     drop(both);
     let b = establish(&settings(directory.path(), "b"));
     let a = establish(&settings(directory.path(), "a"));

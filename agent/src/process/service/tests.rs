@@ -46,10 +46,7 @@ impl Claims for Willing {
     }
 
     fn deregister(&mut self, withdrawal: Withdrawal, _: String) {
-        self.ask(
-            Asked::Deregistered(withdrawal),
-            Some(Input::Removed { confirmed: true }),
-        );
+        self.ask(Asked::Deregistered(withdrawal), Some(Input::Removed { confirmed: true }));
     }
 }
 
@@ -71,16 +68,11 @@ fn run(script: &str, flags: &[&str]) -> Running {
         line.extend(["--", "sh", "-c", script]);
     }
     let parsed = <AgentSettings as clap::Parser>::try_parse_from(line).unwrap();
-    let super::super::settings::Command::Run(settings) = parsed.command else {
-        panic!()
-    };
+    let super::super::settings::Command::Run(settings) = parsed.command else { panic!() };
     let plan = ServicePlan::new(&settings).unwrap();
     let (mailbox, mail) = mailbox();
     let (asked, receiver) = mpsc::channel(64);
-    let claims = Willing {
-        mailbox: mailbox.clone(),
-        asked,
-    };
+    let claims = Willing { mailbox: mailbox.clone(), asked };
     let shared = Shared {
         guard: None,
         advertised: watch::channel(None).1,
@@ -88,34 +80,20 @@ fn run(script: &str, flags: &[&str]) -> Running {
         changed: Arc::default(),
     };
     let service = Service::new(plan, claims, shared, (mailbox.clone(), mail));
-    Running {
-        mailbox,
-        asked: receiver,
-        end: tokio::spawn(service.run()),
-        directory,
-    }
+    Running { mailbox, asked: receiver, end: tokio::spawn(service.run()), directory }
 }
 
 impl Running {
     async fn asks(&mut self) -> Asked {
-        tokio::time::timeout(DEADLINE, self.asked.recv())
-            .await
-            .expect("nothing was asked in time")
-            .expect("it ended")
+        tokio::time::timeout(DEADLINE, self.asked.recv()).await.expect("nothing was asked in time").expect("it ended")
     }
 
     async fn ends(self) -> u8 {
-        tokio::time::timeout(DEADLINE, self.end)
-            .await
-            .expect("it did not end in time")
-            .unwrap()
+        tokio::time::timeout(DEADLINE, self.end).await.expect("it did not end in time").unwrap()
     }
 
     async fn stop(&self) {
-        let stop = Input::Stop {
-            cause: StopCause::Signal,
-            within_ms: None,
-        };
+        let stop = Input::Stop { cause: StopCause::Signal, within_ms: None };
         self.mailbox.send(Mail::Happened(stop)).await.unwrap();
     }
 
@@ -130,9 +108,7 @@ async fn appears(path: &Path) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(DEADLINE, seen)
-        .await
-        .unwrap_or_else(|_| panic!("{} did not appear", path.display()));
+    tokio::time::timeout(DEADLINE, seen).await.unwrap_or_else(|_| panic!("{} did not appear", path.display()));
 }
 
 async fn listener() -> (TcpListener, u16) {
@@ -175,10 +151,7 @@ async fn a_port_that_is_open_before_the_child_starts_is_somebody_elses() {
 #[tokio::test]
 async fn a_port_that_is_open_before_may_be_allowed() {
     let (_listener, port) = listener().await;
-    let mut running = run(
-        "exec sleep 60",
-        &["--port", &format!("http={port}"), "--allow-open-port", "--drain", "0s"],
-    );
+    let mut running = run("exec sleep 60", &["--port", &format!("http={port}"), "--allow-open-port", "--drain", "0s"]);
     assert_eq!(running.asks().await, Asked::Registered(HealthStatus::Passing));
     running.stop().await;
     assert_eq!(running.ends().await, 143);
@@ -190,11 +163,7 @@ async fn a_child_that_exits_at_once_is_not_registered_for_long_and_its_code_is_r
     assert_eq!(running.ends().await, 5);
     let port = format!("http={}", free_port().await);
     let mut running = run("exit 6", &["--port", &port]);
-    assert_eq!(
-        running.asked.recv().await,
-        None,
-        "was registered although it was never ready"
-    );
+    assert_eq!(running.asked.recv().await, None, "was registered although it was never ready");
     assert_eq!(running.ends().await, 6);
 }
 
@@ -220,12 +189,7 @@ async fn a_child_that_leaves_others_behind_takes_them_along() {
             }
         }
     };
-    let pid: i32 = tokio::time::timeout(DEADLINE, text)
-        .await
-        .unwrap()
-        .trim()
-        .parse()
-        .unwrap();
+    let pid: i32 = tokio::time::timeout(DEADLINE, text).await.unwrap().trim().parse().unwrap();
     assert_eq!(running.ends().await, 0);
     // Gone, or dead and waiting for process 1 to reap it.
     let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -234,10 +198,7 @@ async fn a_child_that_leaves_others_behind_takes_them_along() {
 
 #[tokio::test]
 async fn a_signal_is_forwarded_to_the_child_alone() {
-    let mut running = run(
-        "trap ': > hangup' HUP; : > started; while :; do sleep 0.02; done",
-        &["--drain", "0s"],
-    );
+    let mut running = run("trap ': > hangup' HUP; : > started; while :; do sleep 0.02; done", &["--drain", "0s"]);
     running.asks().await;
     appears(&running.file("started")).await;
     running.mailbox.send(Mail::Forward(Signal::SIGHUP)).await.unwrap();

@@ -63,10 +63,7 @@ impl FromStr for CheckSetting {
 
     fn from_str(text: &str) -> Result<Self, CheckError> {
         let mut words = text.split_whitespace();
-        let (name, what) = words
-            .next()
-            .and_then(|first| first.split_once('='))
-            .ok_or(CheckError::Form)?;
+        let (name, what) = words.next().and_then(|first| first.split_once('=')).ok_or(CheckError::Form)?;
         if name.is_empty() {
             return Err(CheckError::Form);
         }
@@ -79,9 +76,7 @@ impl FromStr for CheckSetting {
             successes: None,
         };
         for word in words {
-            setting
-                .option(word)
-                .ok_or_else(|| CheckError::Option { word: word.to_owned() })?;
+            setting.option(word).ok_or_else(|| CheckError::Option { word: word.to_owned() })?;
         }
         Ok(setting)
     }
@@ -138,17 +133,11 @@ fn http(path: &str) -> Result<Probe, CheckError> {
 fn target(place: &str) -> Result<Target, CheckError> {
     let (host, port) = place.rsplit_once(':').ok_or(CheckError::Form)?;
     let port: u16 = port.parse().map_err(|_| CheckError::Form)?;
-    let host = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     if port == 0 || !muster_schemas::instance::is_host(host) {
         return Err(CheckError::Form);
     }
-    Ok(Target {
-        host: host.to_owned(),
-        port,
-    })
+    Ok(Target { host: host.to_owned(), port })
 }
 
 #[cfg(test)]
@@ -168,43 +157,24 @@ mod tests {
         assert_eq!(what("http=/healthz?a=b"), What::OfPort(get("/healthz?a=b")));
         assert_eq!(what("http=tcp"), What::OfPort(Probe::Tcp));
         assert_eq!(what("http=none"), What::Nothing);
-        let at = |host: &str, port| Target {
-            host: host.to_owned(),
-            port,
-        };
-        assert_eq!(
-            what("db=tcp://10.0.0.1:5432"),
-            What::At(Probe::Tcp, at("10.0.0.1", 5432))
-        );
+        let at = |host: &str, port| Target { host: host.to_owned(), port };
+        assert_eq!(what("db=tcp://10.0.0.1:5432"), What::At(Probe::Tcp, at("10.0.0.1", 5432)));
         assert_eq!(what("a=http://[::1]:81/x"), What::At(get("/x"), at("::1", 81)));
         assert_eq!(what("a=http://localhost:81"), What::At(get("/"), at("localhost", 81)));
     }
 
     #[test]
     fn options_follow_after_blanks() {
-        let check: CheckSetting = "http=/ interval=500ms timeout=2s failures=5 successes=1"
-            .parse()
-            .unwrap();
+        let check: CheckSetting = "http=/ interval=500ms timeout=2s failures=5 successes=1".parse().unwrap();
         let periods = (check.interval.map(Period::as_ms), check.timeout.map(Period::as_ms));
-        assert_eq!(
-            (periods, check.failures, check.successes),
-            ((Some(500), Some(2_000)), Some(5), Some(1))
-        );
+        assert_eq!((periods, check.failures, check.successes), ((Some(500), Some(2_000)), Some(5), Some(1)));
     }
 
     #[test]
     fn what_is_no_check_is_refused_with_the_way_out() {
-        for text in [
-            "",
-            "http",
-            "=/x",
-            "http=x",
-            "http=tcp://x",
-            "a=http://:80/",
-            "a=tcp://h:0",
-            "a=ftp://h:1",
-            "a=/x\u{1}",
-        ] {
+        for text in
+            ["", "http", "=/x", "http=x", "http=tcp://x", "a=http://:80/", "a=tcp://h:0", "a=ftp://h:1", "a=/x\u{1}"]
+        {
             assert_eq!(text.parse::<CheckSetting>(), Err(CheckError::Form), "{text}");
         }
         assert_eq!("a=https://h:1/".parse::<CheckSetting>(), Err(CheckError::Https));

@@ -45,11 +45,7 @@ impl FromStr for Port {
         if number == 0 || !is_word(name) || !is_word(scheme) {
             return Err(PortError);
         }
-        Ok(Self {
-            name: name.to_owned(),
-            scheme: scheme.to_owned(),
-            number,
-        })
+        Ok(Self { name: name.to_owned(), scheme: scheme.to_owned(), number })
     }
 }
 
@@ -65,28 +61,14 @@ mod tests {
 
     #[test]
     fn a_port_is_named_and_its_scheme_follows_from_the_name_unless_given() {
-        for (text, full) in [
-            ("http=8080", "http=http:8080"),
-            ("admin=81", "admin=tcp:81"),
-            ("a=grpc:9", "a=grpc:9"),
-        ] {
+        for (text, full) in [("http=8080", "http=http:8080"), ("admin=81", "admin=tcp:81"), ("a=grpc:9", "a=grpc:9")] {
             assert_eq!(text.parse::<Port>().unwrap().to_string(), full);
         }
     }
 
     #[test]
     fn what_is_no_port_is_refused() {
-        for text in [
-            "8080",
-            "http",
-            "http=",
-            "=80",
-            "http=0",
-            "http=65536",
-            "http=:80",
-            "a b=80",
-            "http=-1",
-        ] {
+        for text in ["8080", "http", "http=", "=80", "http=0", "http=65536", "http=:80", "a b=80", "http=-1"] {
             assert_eq!(text.parse::<Port>(), Err(PortError), "{text}");
         }
     }

@@ -119,9 +119,7 @@ impl FromStr for Limit {
         if text == "never" {
             return Ok(Self::Never);
         }
-        text.parse()
-            .map(Self::After)
-            .map_err(|error| format!("{error}, or never"))
+        text.parse().map(Self::After).map_err(|error| format!("{error}, or never"))
     }
 }
 
@@ -134,14 +132,8 @@ impl FromStr for StopSignal {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let upper = text.to_ascii_uppercase();
-        let name = if upper.starts_with("SIG") {
-            upper
-        } else {
-            format!("SIG{upper}")
-        };
-        let signal = name
-            .parse()
-            .map_err(|_| "write the name of a signal, as in SIGTERM or SIGQUIT".to_owned())?;
+        let name = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
+        let signal = name.parse().map_err(|_| "write the name of a signal, as in SIGTERM or SIGQUIT".to_owned())?;
         Ok(Self(signal))
     }
 }

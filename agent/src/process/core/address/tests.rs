@@ -15,10 +15,7 @@ fn host() -> Vec<InterfaceAddress> {
         ("docker0", "172.17.0.1"),
     ]
     .into_iter()
-    .map(|(interface, address)| InterfaceAddress {
-        interface: interface.to_owned(),
-        address: address.parse().unwrap(),
-    })
+    .map(|(interface, address)| InterfaceAddress { interface: interface.to_owned(), address: address.parse().unwrap() })
     .collect()
 }
 
@@ -52,10 +49,7 @@ fn what_was_said_wins_over_every_rule_even_if_it_is_loopback_or_a_name() {
 #[test]
 fn all_addresses_is_no_address() {
     for explicit in ["0.0.0.0", "::"] {
-        let rules = AddressRules {
-            explicit: Some(explicit.to_owned()),
-            ..AddressRules::default()
-        };
+        let rules = AddressRules { explicit: Some(explicit.to_owned()), ..AddressRules::default() };
         let error = choose(&rules, &host(), route("10.0.0.5")).unwrap_err();
         assert!(matches!(error, AddressError::Unspecified { .. }), "{error}");
         assert!(error.to_string().contains("eth0 10.0.0.5"), "{error}");
@@ -65,10 +59,7 @@ fn all_addresses_is_no_address() {
 #[test]
 fn what_is_neither_address_nor_name_is_refused() {
     for explicit in ["[::1]", "10.0.0", "10.0.0.5:8080", "a b", ""] {
-        let rules = AddressRules {
-            explicit: Some(explicit.to_owned()),
-            ..AddressRules::default()
-        };
+        let rules = AddressRules { explicit: Some(explicit.to_owned()), ..AddressRules::default() };
         let error = choose(&rules, &host(), route("10.0.0.5")).unwrap_err();
         assert!(matches!(error, AddressError::NoHost { .. }), "{explicit}: {error}");
     }
@@ -104,11 +95,7 @@ fn interface_and_network_together_must_both_fit() {
 
 #[test]
 fn rules_choose_no_loopback_and_no_link_local_address() {
-    for rules in [
-        rules(&["lo"], &[]),
-        rules(&[], &["127.0.0.0/8"]),
-        rules(&[], &["169.254.0.0/16", "fe80::/10"]),
-    ] {
+    for rules in [rules(&["lo"], &[]), rules(&[], &["127.0.0.0/8"]), rules(&[], &["169.254.0.0/16", "fe80::/10"])] {
         let error = choose(&rules, &host(), route("10.0.0.5")).unwrap_err();
         assert!(matches!(error, AddressError::NoneFits { .. }), "{error}");
     }
@@ -131,10 +118,7 @@ fn a_loopback_route_is_refused_with_both_ways_out_unless_it_was_allowed() {
         assert!(text.contains(part), "`{part}` is missing in `{text}`");
     }
     assert!(!error.is_temporary());
-    let allowed = AddressRules {
-        allow_loopback: true,
-        ..AddressRules::default()
-    };
+    let allowed = AddressRules { allow_loopback: true, ..AddressRules::default() };
     assert_eq!(choose(&allowed, &host(), route("127.0.0.1")).unwrap().host, "127.0.0.1");
 }
 

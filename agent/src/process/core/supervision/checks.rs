@@ -41,10 +41,7 @@ impl Checks {
             output: String::new(),
             changed_at: Timestamp::default(),
         });
-        Self {
-            checks: checks.collect(),
-            is_waiting: true,
-        }
+        Self { checks: checks.collect(), is_waiting: true }
     }
 
     /// Forgets all results and makes every check due at once.
@@ -89,11 +86,8 @@ impl Checks {
         let Some(check) = self.checks.get_mut(index) else {
             return;
         };
-        let interval_ms = if is_waiting {
-            check.plan.interval_ms.min(WAITING_INTERVAL_MS)
-        } else {
-            check.plan.interval_ms
-        };
+        let interval_ms =
+            if is_waiting { check.plan.interval_ms.min(WAITING_INTERVAL_MS) } else { check.plan.interval_ms };
         check.due_ms = Some(check.began_ms.saturating_add(interval_ms).max(now.ms));
         let changed = match &mut check.verdict {
             Some(verdict) if !is_waiting => verdict.observe(result.status, check.plan.thresholds),
@@ -125,11 +119,7 @@ impl Checks {
     pub(super) fn health(&self) -> Health {
         let checks: Vec<Check> = self.checks.iter().map(Progress::on_the_wire).collect();
         let status = checks.iter().map(|check| check.status).max().unwrap_or_default();
-        Health {
-            status,
-            checks,
-            extra: BTreeMap::new(),
-        }
+        Health { status, checks, extra: BTreeMap::new() }
     }
 
     /// The checks that are not passing, with their output, on one line.
@@ -140,11 +130,7 @@ impl Checks {
         };
         let described = self.checks.iter().filter(is_failing).map(|check| {
             let output = check.output.lines().next().unwrap_or_default();
-            let output = if check.verdict.is_none() {
-                "no result yet"
-            } else {
-                output
-            };
+            let output = if check.verdict.is_none() { "no result yet" } else { output };
             format!("{}: {output}", check.plan.name)
         });
         described.collect::<Vec<_>>().join("; ")

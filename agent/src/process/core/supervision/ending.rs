@@ -28,11 +28,7 @@ impl Supervision {
             Phase::Waiting { .. } | Phase::Withdrawn => self.terminate(now, effects),
             Phase::Serving => {
                 self.checks.stop();
-                let withdrawal = if cause == StopCause::Drain {
-                    Withdrawal::Drained
-                } else {
-                    Withdrawal::Stopped
-                };
+                let withdrawal = if cause == StopCause::Drain { Withdrawal::Drained } else { Withdrawal::Stopped };
                 self.withdraw(now, withdrawal, stopped_by(cause).to_owned(), effects);
                 self.phase = Phase::Leaving;
             }
@@ -50,29 +46,18 @@ impl Supervision {
 
     pub(super) fn withdraw(&mut self, now: Now, withdrawal: Withdrawal, detail: String, effects: &mut Vec<Effect>) {
         if let Claim::Held { is_confirmed, .. } = self.claim {
-            self.claim = Claim::Leaving {
-                since_ms: now.ms,
-                was_confirmed: is_confirmed,
-            };
+            self.claim = Claim::Leaving { since_ms: now.ms, was_confirmed: is_confirmed };
             effects.push(Effect::Deregister { withdrawal, detail });
         }
     }
 
     pub(super) fn removed(&mut self, now: Now, confirmed: bool, effects: &mut Vec<Effect>) {
-        let Claim::Leaving {
-            since_ms,
-            was_confirmed,
-        } = self.claim
-        else {
+        let Claim::Leaving { since_ms, was_confirmed } = self.claim else {
             return;
         };
         self.claim = Claim::None;
         let after_ms = now.ms.saturating_sub(since_ms);
-        effects.push(Effect::Say(Saying::Deregistered {
-            after_ms,
-            confirmed,
-            was_confirmed,
-        }));
+        effects.push(Effect::Say(Saying::Deregistered { after_ms, confirmed, was_confirmed }));
         if self.phase == Phase::Leaving {
             if self.plan.has_child {
                 let until_ms = self.no_later(now.ms.saturating_add(self.plan.drain_ms));
@@ -95,9 +80,7 @@ impl Supervision {
         let grace_ms = kill_at_ms.saturating_sub(now.ms);
         effects.push(Effect::StopGroup);
         effects.push(Effect::Say(Saying::Terminating { grace_ms }));
-        self.phase = Phase::Terminating {
-            kill_at_ms: Some(kill_at_ms),
-        };
+        self.phase = Phase::Terminating { kill_at_ms: Some(kill_at_ms) };
     }
 
     pub(super) fn kill(&mut self, effects: &mut Vec<Effect>) {
@@ -132,10 +115,7 @@ impl Supervision {
             effects.push(Effect::StopGroup);
             effects.push(Effect::Say(Saying::Leftovers));
         }
-        self.phase = Phase::Closing {
-            kill_at_ms: kill_at_ms.filter(|_| leftovers),
-            group_gone: !leftovers,
-        };
+        self.phase = Phase::Closing { kill_at_ms: kill_at_ms.filter(|_| leftovers), group_gone: !leftovers };
         self.close_if_done(now, effects);
     }
 
@@ -173,19 +153,14 @@ impl Supervision {
         let failures = self.backoff.failures();
         effects.push(Effect::Say(Saying::RestartIn { wait_ms, failures }));
         self.code = None;
-        self.phase = Phase::BackingOff {
-            until_ms: now.ms.saturating_add(wait_ms),
-            code,
-        };
+        self.phase = Phase::BackingOff { until_ms: now.ms.saturating_add(wait_ms), code };
     }
 
     fn end(&mut self, code: u8, effects: &mut Vec<Effect>) {
         self.checks.stop();
         self.phase = Phase::Ended;
         self.claim = Claim::None;
-        effects.push(Effect::Ended {
-            code: self.code.unwrap_or(code),
-        });
+        effects.push(Effect::Ended { code: self.code.unwrap_or(code) });
     }
 
     /// A stop that may take only so long shortens what comes.

@@ -35,10 +35,7 @@ struct Story {
 
 impl Story {
     fn new(plan: Plan) -> Self {
-        Self {
-            supervision: Supervision::new(plan),
-            now_ms: 1_000,
-        }
+        Self { supervision: Supervision::new(plan), now_ms: 1_000 }
     }
 
     /// One that is registered and confirmed.
@@ -63,10 +60,7 @@ impl Story {
     }
 
     fn happens(&mut self, input: Input) -> Vec<Effect> {
-        let now = Now {
-            ms: self.now_ms,
-            at: Timestamp::from_ms(i64::try_from(self.now_ms).unwrap()),
-        };
+        let now = Now { ms: self.now_ms, at: Timestamp::from_ms(i64::try_from(self.now_ms).unwrap()) };
         let mut effects = Vec::new();
         self.supervision.step(now, input, &mut effects);
         effects
@@ -78,10 +72,7 @@ impl Story {
     }
 
     fn result(&mut self, check: usize, status: HealthStatus) -> Vec<Effect> {
-        let result = CheckResult {
-            status,
-            output: format!("was {}", status.as_str()),
-        };
+        let result = CheckResult { status, output: format!("was {}", status.as_str()) };
         let life = self.supervision.life;
         self.happens(Input::Checked { check, life, result })
     }
@@ -91,10 +82,7 @@ impl Story {
         let until_ms = self.now_ms + for_ms;
         let mut effects = Vec::new();
         while let Some(due_ms) = self.supervision.next_due_ms().filter(|due_ms| *due_ms <= until_ms) {
-            assert!(
-                due_ms > self.now_ms || !effects.is_empty(),
-                "due at once, again and again"
-            );
+            assert!(due_ms > self.now_ms || !effects.is_empty(), "due at once, again and again");
             self.now_ms = self.now_ms.max(due_ms);
             effects.extend(self.happens(Input::Tick));
         }
@@ -103,10 +91,7 @@ impl Story {
     }
 
     fn stop(&mut self) -> Vec<Effect> {
-        self.happens(Input::Stop {
-            cause: StopCause::Signal,
-            within_ms: None,
-        })
+        self.happens(Input::Stop { cause: StopCause::Signal, within_ms: None })
     }
 
     fn exits(&mut self, end: ChildEnd) -> Vec<Effect> {
@@ -121,9 +106,7 @@ fn deeds(effects: Vec<Effect>) -> Vec<Effect> {
 }
 
 fn says(effects: &[Effect], wanted: impl Fn(&Saying) -> bool) -> bool {
-    effects
-        .iter()
-        .any(|effect| matches!(effect, Effect::Say(saying) if wanted(saying)))
+    effects.iter().any(|effect| matches!(effect, Effect::Say(saying) if wanted(saying)))
 }
 
 #[test]
@@ -154,57 +137,31 @@ fn waiting_is_spoken_of_and_ends_at_its_limit_with_the_reason() {
     story.begin();
     story.result(0, Critical);
     let effects = story.runs(59_000);
-    let spoken = effects
-        .iter()
-        .filter(|effect| matches!(effect, Effect::Say(Saying::Waiting { .. })))
-        .count();
+    let spoken = effects.iter().filter(|effect| matches!(effect, Effect::Say(Saying::Waiting { .. }))).count();
     assert_eq!(spoken, 11);
     let effects = story.runs(1_500);
     let failing = "check 0: was critical";
-    assert!(says(
-        &effects,
-        |saying| matches!(saying, Saying::NotReady { failing: text, .. } if text == failing)
-    ));
+    assert!(says(&effects, |saying| matches!(saying, Saying::NotReady { failing: text, .. } if text == failing)));
     assert_eq!(deeds(effects), [Effect::StopGroup]);
     let effects = story.exits(ChildEnd::Code(0));
-    assert_eq!(
-        deeds(effects),
-        [Effect::Ended {
-            code: CODE_AGENT_FAILED
-        }]
-    );
+    assert_eq!(deeds(effects), [Effect::Ended { code: CODE_AGENT_FAILED }]);
 }
 
 #[test]
 fn a_service_that_runs_by_itself_may_take_its_time() {
-    let mut story = Story::new(Plan {
-        has_child: false,
-        ..plan(1)
-    });
+    let mut story = Story::new(Plan { has_child: false, ..plan(1) });
     story.begin();
     story.result(0, Critical);
     let effects = story.runs(3_600_000);
     assert!(!says(&effects, |saying| matches!(saying, Saying::NotReady { .. })));
-    assert!(matches!(
-        &deeds(story.result(0, Passing))[..],
-        [Effect::Register(_), ..]
-    ));
+    assert!(matches!(&deeds(story.result(0, Passing))[..], [Effect::Register(_), ..]));
 }
 
 #[test]
 fn a_stop_goes_deregister_removed_drain_signal_kill() {
     let mut story = Story::serving(plan(1));
     let effects = deeds(story.stop());
-    assert!(
-        matches!(
-            &effects[..],
-            [Effect::Deregister {
-                withdrawal: Withdrawal::Stopped,
-                ..
-            }]
-        ),
-        "{effects:?}"
-    );
+    assert!(matches!(&effects[..], [Effect::Deregister { withdrawal: Withdrawal::Stopped, .. }]), "{effects:?}");
     assert_eq!(deeds(story.runs(2_999)), []);
     assert_eq!(deeds(story.happens(Input::Removed { confirmed: true })), []);
     assert_eq!(deeds(story.runs(499)), []);
@@ -212,10 +169,7 @@ fn a_stop_goes_deregister_removed_drain_signal_kill() {
     assert_eq!(deeds(story.runs(9_999)), []);
     assert_eq!(deeds(story.runs(1)), [Effect::KillGroup]);
     let effects = story.exits(ChildEnd::Signal(9));
-    assert!(says(&effects, |saying| matches!(
-        saying,
-        Saying::Exited { by_itself: false, .. }
-    )));
+    assert!(says(&effects, |saying| matches!(saying, Saying::Exited { by_itself: false, .. })));
     assert_eq!(deeds(effects), [Effect::Ended { code: 137 }]);
 }
 
@@ -224,10 +178,7 @@ fn a_stop_does_not_wait_for_ever_for_a_removal_that_nobody_confirms() {
     let mut story = Story::serving(plan(1));
     story.stop();
     let effects = story.runs(REMOVAL_SEEN_WITHIN_MS);
-    assert!(says(&effects, |saying| matches!(
-        saying,
-        Saying::Deregistered { confirmed: false, .. }
-    )));
+    assert!(says(&effects, |saying| matches!(saying, Saying::Deregistered { confirmed: false, .. })));
     assert_eq!(deeds(story.runs(500)), [Effect::StopGroup]);
 }
 
@@ -260,10 +211,7 @@ fn a_registration_that_was_lost_and_found_again_is_told_again() {
 #[test]
 fn a_drain_has_a_deadline_for_everything_together() {
     let mut story = Story::serving(plan(1));
-    let drain = || Input::Stop {
-        cause: StopCause::Drain,
-        within_ms: Some(700),
-    };
+    let drain = || Input::Stop { cause: StopCause::Drain, within_ms: Some(700) };
     story.happens(drain());
     assert_eq!(deeds(story.happens(drain())), [], "asked again, the same drain");
     story.after(100, Input::Removed { confirmed: true });
@@ -275,17 +223,11 @@ fn a_drain_has_a_deadline_for_everything_together() {
 fn a_child_that_ends_is_deregistered_and_its_code_returned() {
     let mut story = Story::serving(plan(1));
     let effects = story.exits(ChildEnd::Code(3));
-    assert!(says(&effects, |saying| matches!(
-        saying,
-        Saying::Exited { by_itself: true, .. }
-    )));
+    assert!(says(&effects, |saying| matches!(saying, Saying::Exited { by_itself: true, .. })));
     let detail = "the service ended with code 3".to_owned();
     let withdrawal = Withdrawal::ChildExited;
     assert_eq!(deeds(effects), [Effect::Deregister { withdrawal, detail }]);
-    assert_eq!(
-        deeds(story.happens(Input::Removed { confirmed: true })),
-        [Effect::Ended { code: 3 }]
-    );
+    assert_eq!(deeds(story.happens(Input::Removed { confirmed: true })), [Effect::Ended { code: 3 }]);
 }
 
 #[test]
@@ -299,10 +241,7 @@ fn a_child_that_ends_before_it_is_ready_is_nowhere_registered() {
 fn what_a_child_leaves_in_its_group_is_ended_too() {
     let mut story = Story::new(plan(1));
     story.begin();
-    let effects = story.happens(Input::Exited {
-        end: ChildEnd::Code(0),
-        leftovers: true,
-    });
+    let effects = story.happens(Input::Exited { end: ChildEnd::Code(0), leftovers: true });
     assert_eq!(deeds(effects), [Effect::StopGroup]);
     assert_eq!(deeds(story.runs(10_000)), [Effect::KillGroup]);
     assert_eq!(deeds(story.happens(Input::GroupGone)), [Effect::Ended { code: 0 }]);
@@ -310,19 +249,13 @@ fn what_a_child_leaves_in_its_group_is_ended_too() {
 
 #[test]
 fn a_result_of_a_check_of_an_earlier_child_is_ignored() {
-    let mut story = Story::new(Plan {
-        restart: Restart::OnFailure,
-        ..plan(1)
-    });
+    let mut story = Story::new(Plan { restart: Restart::OnFailure, ..plan(1) });
     story.begin();
     let life = story.supervision.life;
     story.exits(ChildEnd::Code(1));
     assert_eq!(deeds(story.runs(1_000)), [Effect::Start]);
     story.happens(Input::Started { pid: 8 });
-    let result = CheckResult {
-        status: Passing,
-        output: String::new(),
-    };
+    let result = CheckResult { status: Passing, output: String::new() };
     assert_eq!(deeds(story.happens(Input::Checked { check: 0, life, result })), []);
 }
 
@@ -336,21 +269,9 @@ fn a_flapping_service_is_held_and_a_failing_one_turns_critical() {
     story.result(0, Critical);
     story.result(0, Critical);
     let effects = story.result(0, Critical);
-    assert!(says(&effects, |saying| matches!(
-        saying,
-        Saying::HealthChanged {
-            from: Passing,
-            to: Critical,
-            ..
-        }
-    )));
-    let [Effect::Tell(health)] = &deeds(effects)[..] else {
-        panic!("nobody was told")
-    };
-    assert_eq!(
-        (health.status, health.checks[0].output.as_deref()),
-        (Critical, Some("was critical"))
-    );
+    assert!(says(&effects, |saying| matches!(saying, Saying::HealthChanged { from: Passing, to: Critical, .. })));
+    let [Effect::Tell(health)] = &deeds(effects)[..] else { panic!("nobody was told") };
+    assert_eq!((health.status, health.checks[0].output.as_deref()), (Critical, Some("was critical")));
 }
 
 #[test]
@@ -359,17 +280,10 @@ fn a_service_critical_for_too_long_is_deregistered_and_comes_back_when_it_recove
     for _ in 0..3 {
         story.result(0, Critical);
     }
-    assert!(
-        !deeds(story.runs(29_999))
-            .iter()
-            .any(|effect| matches!(effect, Effect::Deregister { .. }))
-    );
+    assert!(!deeds(story.runs(29_999)).iter().any(|effect| matches!(effect, Effect::Deregister { .. })));
     let effects = deeds(story.runs(1));
     let withdrawal = Withdrawal::CriticalTooLong;
-    assert!(
-        matches!(&effects[..], [Effect::Deregister { withdrawal: w, .. }] if *w == withdrawal),
-        "{effects:?}"
-    );
+    assert!(matches!(&effects[..], [Effect::Deregister { withdrawal: w, .. }] if *w == withdrawal), "{effects:?}");
     story.happens(Input::Removed { confirmed: true });
     let goes_on = deeds(story.result(0, Critical));
     assert!(matches!(goes_on[..], [Effect::RunCheck { .. }]), "{goes_on:?}");
@@ -389,18 +303,12 @@ fn a_service_critical_for_a_short_while_stays_registered() {
     story.result(0, Passing);
     story.result(0, Passing);
     let effects = deeds(story.runs(60_000));
-    assert!(
-        !effects.iter().any(|effect| matches!(effect, Effect::Deregister { .. })),
-        "{effects:?}"
-    );
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Deregister { .. })), "{effects:?}");
 }
 
 #[test]
 fn a_service_that_runs_by_itself_is_left_alone_at_the_end() {
-    let mut story = Story::serving(Plan {
-        has_child: false,
-        ..plan(1)
-    });
+    let mut story = Story::serving(Plan { has_child: false, ..plan(1) });
     assert!(matches!(&deeds(story.stop())[..], [Effect::Deregister { .. }]));
     let effects = deeds(story.happens(Input::Removed { confirmed: true }));
     assert_eq!(effects, [Effect::Ended { code: 0 }]);
@@ -417,35 +325,23 @@ fn a_child_that_cannot_be_started_ends_with_the_shells_code() {
 
 #[test]
 fn a_failed_service_is_started_again_with_growing_waits_and_a_finished_one_is_not() {
-    let mut story = Story::new(Plan {
-        restart: Restart::OnFailure,
-        ..plan(0)
-    });
+    let mut story = Story::new(Plan { restart: Restart::OnFailure, ..plan(0) });
     story.begin();
     for wait_ms in [1_000, 2_000, 4_000] {
         story.exits(ChildEnd::Code(1));
         let effects = story.happens(Input::Removed { confirmed: true });
-        assert!(says(
-            &effects,
-            |saying| matches!(saying, Saying::RestartIn { wait_ms: w, .. } if *w == wait_ms)
-        ));
+        assert!(says(&effects, |saying| matches!(saying, Saying::RestartIn { wait_ms: w, .. } if *w == wait_ms)));
         assert_eq!(deeds(story.runs(wait_ms - 1)), []);
         assert_eq!(deeds(story.runs(1)), [Effect::Start]);
         story.happens(Input::Started { pid: 9 });
     }
     story.exits(ChildEnd::Code(0));
-    assert_eq!(
-        deeds(story.happens(Input::Removed { confirmed: true })),
-        [Effect::Ended { code: 0 }]
-    );
+    assert_eq!(deeds(story.happens(Input::Removed { confirmed: true })), [Effect::Ended { code: 0 }]);
 }
 
 #[test]
 fn a_stop_while_it_waits_to_be_started_again_ends_it_with_its_last_code() {
-    let mut story = Story::new(Plan {
-        restart: Restart::OnFailure,
-        ..plan(1)
-    });
+    let mut story = Story::new(Plan { restart: Restart::OnFailure, ..plan(1) });
     story.begin();
     story.exits(ChildEnd::Code(4));
     assert_eq!(deeds(story.stop()), [Effect::Ended { code: 4 }]);
@@ -454,14 +350,8 @@ fn a_stop_while_it_waits_to_be_started_again_ends_it_with_its_last_code() {
 #[test]
 fn a_superseded_agent_stops_its_child_and_says_so_by_its_code() {
     let mut story = Story::serving(plan(1));
-    story.happens(Input::Stop {
-        cause: StopCause::Superseded,
-        within_ms: None,
-    });
+    story.happens(Input::Stop { cause: StopCause::Superseded, within_ms: None });
     story.happens(Input::Removed { confirmed: false });
     story.runs(500);
-    assert_eq!(
-        deeds(story.exits(ChildEnd::Code(0))),
-        [Effect::Ended { code: CODE_SUPERSEDED }]
-    );
+    assert_eq!(deeds(story.exits(ChildEnd::Code(0))), [Effect::Ended { code: CODE_SUPERSEDED }]);
 }

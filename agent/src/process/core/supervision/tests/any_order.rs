@@ -9,16 +9,9 @@ fn any_input() -> impl Strategy<Value = (u64, Input)> {
     let checked = (0_usize..3, 0_u32..4, status).prop_map(|(check, life, status)| Input::Checked {
         check,
         life,
-        result: CheckResult {
-            status,
-            output: String::new(),
-        },
+        result: CheckResult { status, output: String::new() },
     });
-    let cause = prop_oneof![
-        Just(StopCause::Signal),
-        Just(StopCause::Drain),
-        Just(StopCause::Superseded)
-    ];
+    let cause = prop_oneof![Just(StopCause::Signal), Just(StopCause::Drain), Just(StopCause::Superseded)];
     let input = prop_oneof![
         5 => checked,
         1 => Just(Input::Begin),

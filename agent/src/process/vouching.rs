@@ -1,0 +1,220 @@
+//! Joins supervision to the vouching: what a service wants claimed becomes registrations, and their standing comes back.
+
+mod claim;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_runtime::broker::{BrokerError, Connection, Need, Role};
+use muster_runtime::exit::ExitReason;
+use muster_schemas::event::{EventKind, Sender};
+use muster_schemas::instance::{Locality, Node};
+use muster_schemas::{AgentId, InstanceId, ServiceName, Subjects};
+use tokio::sync::{Notify, mpsc, watch};
+use tracing::Instrument;
+
+use super::advertise::Advertised;
+use super::identity::Identity;
+use super::plan::ServicePlan;
+use super::service::Mailbox;
+use super::settings::AgentSettings;
+use super::vouch::{Heard, Vouch};
+use crate::vouch::{Drain, Timing, VouchSettings};
+pub use claim::Claim;
+use claim::{Claiming, Wanted};
+
+/// Heard and not looked at yet; whoever finds it full waits.
+const HEARD_CAPACITY: usize = 64;
+/// A session that takes this long to end is not waited for.
+const FINISH_WITHIN: Duration = Duration::from_secs(1);
+/// Between two tries to find out what the broker permits.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+
+/// One session with the broker, for all services of an agent.
+#[derive(Debug)]
+pub struct Vouching {
+    vouch: Arc<crate::vouch::Vouch>,
+    connection: Connection,
+    subjects: Subjects,
+    agent: AgentId,
+    description: Description,
+    advertised: watch::Receiver<Option<Advertised>>,
+    drains: Option<mpsc::Receiver<Drain>>,
+    instances: Vec<(ServiceName, InstanceId)>,
+}
+
+/// What all instances of an agent have in common.
+#[derive(Debug, Clone)]
+pub struct Description {
+    /// The machine; its address is the advertised one.
+    pub node: Node,
+    /// Where it stands.
+    pub locality: Option<Locality>,
+}
+
+impl Description {
+    fn new(settings: &AgentSettings, identity: &Identity) -> Self {
+        let has_place = settings.region.is_some() || settings.zone.is_some();
+        Self {
+            node: Node {
+                id: Some(identity.node_id.clone()),
+                name: identity.node.clone(),
+                address: None,
+                extra: BTreeMap::new(),
+            },
+            locality: has_place.then(|| Locality {
+                region: settings.region.clone(),
+                zone: settings.zone.clone(),
+                extra: BTreeMap::new(),
+            }),
+        }
+    }
+}
+
+impl Vouching {
+    /// Begins a session; the broker may come later.
+    ///
+    /// # Errors
+    /// Settings that cannot lead to any broker.
+    pub async fn start(
+        settings: &AgentSettings,
+        identity: &Identity,
+        advertised: watch::Receiver<Option<Advertised>>,
+    ) -> Result<Self, BrokerError> {
+        let role = Role::new(format!("muster-agent {}", identity.agent)).identity(identity.agent.token());
+        let connection = settings.broker.connect_in_background(role).await?;
+        let subjects = Subjects::new(settings.broker.prefix.clone(), settings.broker.namespace.clone());
+        let timing = Timing { heartbeat_ms: settings.heartbeat_interval.as_ms(), ..Timing::default() };
+        let mut vouch = crate::vouch::Vouch::start(VouchSettings {
+            client: connection.client().clone(),
+            subjects: subjects.clone(),
+            agent: identity.agent.clone(),
+            timing,
+            link_changed: Some(link_changed(&connection)),
+        });
+        let drains = vouch.take_drains();
+        Ok(Self {
+            vouch: Arc::new(vouch),
+            connection,
+            subjects,
+            agent: identity.agent.clone(),
+            description: Description::new(settings, identity),
+            advertised,
+            drains,
+            instances: Vec::new(),
+        })
+    }
+
+    /// What the broker must permit.
+    fn needs(&self) -> Vec<Need> {
+        let sender = Sender::Agent(self.agent.clone());
+        let events = self.instances.iter().flat_map(|(service, instance)| {
+            [EventKind::Register, EventKind::Deregister, EventKind::Health]
+                .map(|kind| Need::publish(self.subjects.event(kind, Some((service, instance)), &sender)))
+        });
+        let own = [
+            Need::publish(self.subjects.heartbeat(&self.agent)),
+            Need::subscribe(self.subjects.all_to_agent(&self.agent)),
+        ];
+        own.into_iter().chain(events).collect()
+    }
+}
+
+/// Notified whenever the connection breaks or stands again.
+fn link_changed(connection: &Connection) -> Arc<Notify> {
+    let notify = Arc::new(Notify::new());
+    let (told, mut state) = (Arc::clone(&notify), connection.state());
+    tokio::spawn(async move {
+        while state.changed().await.is_ok() {
+            told.notify_one();
+        }
+    });
+    notify
+}
+
+impl Vouch for Vouching {
+    type Claims = Claim;
+
+    fn claims(&mut self, plan: &ServicePlan, instance: InstanceId, mailbox: Mailbox) -> Claim {
+        self.instances.push((plan.service.clone(), instance.clone()));
+        let (wanted, desired) = watch::channel(Wanted::default());
+        let claiming = Claiming {
+            vouch: Arc::clone(&self.vouch),
+            connection: self.connection.clone(),
+            plan: plan.clone(),
+            instance: instance.clone(),
+            description: self.description.clone(),
+            advertised: self.advertised.clone(),
+            mailbox,
+        };
+        let span = tracing::info_span!("service", service = %plan.service, instance = %instance);
+        tokio::spawn(claiming.run(desired).instrument(span));
+        Claim::new(wanted)
+    }
+
+    fn heard(&mut self) -> mpsc::Receiver<Heard> {
+        let (sender, heard) = mpsc::channel(HEARD_CAPACITY);
+        tokio::spawn(superseded(Arc::clone(&self.vouch), sender.clone()));
+        if let Some(drains) = self.drains.take() {
+            tokio::spawn(drained(drains, sender.clone()));
+        }
+        tokio::spawn(permitted(self.connection.clone(), self.needs(), sender));
+        heard
+    }
+
+    async fn finish(self) {
+        // Whoever still holds it has ended by now, but may not have let go yet; then the session ends with the process.
+        let Some(vouch) = Arc::into_inner(self.vouch) else { return };
+        if tokio::time::timeout(FINISH_WITHIN, vouch.stop()).await.is_err() {
+            tracing::debug!("the session did not end in time");
+        }
+    }
+}
+
+async fn superseded(vouch: Arc<crate::vouch::Vouch>, heard: mpsc::Sender<Heard>) {
+    tokio::select! {
+        session = vouch.superseded() => {
+            let detail = format!("superseded: another process runs under the same agent id, in session {session}");
+            let _ = heard.send(Heard::Superseded { detail }).await;
+        }
+        () = heard.closed() => {}
+    }
+}
+
+async fn drained(mut drains: mpsc::Receiver<Drain>, heard: mpsc::Sender<Heard>) {
+    while let Some(drain) = drains.recv().await {
+        let (reply, mut replies) = mpsc::channel(HEARD_CAPACITY);
+        let request = drain.request.clone();
+        tokio::spawn(async move {
+            while let Some(reply) = replies.recv().await {
+                drain.tell(reply).await;
+            }
+        });
+        let event = Heard::Drain {
+            service: request.service,
+            instance: request.instance,
+            within_ms: request.deadline_ms,
+            reply,
+        };
+        if heard.send(event).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Says loudly what the broker would refuse in silence; tries again, for permissions may be mended.
+async fn permitted(connection: Connection, needs: Vec<Need>, heard: mpsc::Sender<Heard>) {
+    loop {
+        let checked = match connection.established().await {
+            Ok(()) => connection.verify(&needs).await,
+            refused => refused,
+        };
+        let Err(error) = checked else { return };
+        let (detail, code) = (error.to_string(), error.exit().code());
+        if heard.send(Heard::Refused { detail, code }).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
