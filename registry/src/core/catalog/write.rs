@@ -128,6 +128,10 @@ impl Catalog {
     /// Holds a registration from now on: a change, `added` or `updated`.
     pub(super) fn set(&mut self, doing: Doing<'_>, mut registration: Registration, cause: Cause) -> Folded {
         self.share_names(&mut registration.vouching);
+        // It is held for long, and readers of JSON leave lists with room for more.
+        registration.endpoints.shrink_to_fit();
+        registration.tags.shrink_to_fit();
+        registration.health.checks.shrink_to_fit();
         let vouching = &registration.vouching;
         let before = self.instance(&vouching.service, &vouching.instance).cloned();
         let maintenance = self.maintenance_of(&vouching.service, &vouching.instance);
@@ -140,35 +144,22 @@ impl Catalog {
         let previous_revision = self.previous_revision(after.service());
         self.put(Held::Live(Arc::clone(&after)), doing.sequence, Some(doing.sequence));
         let conflicts = self.new_conflicts(before.as_deref(), &after);
-        let kind = if before.is_some() {
-            ChangeKind::Updated
-        } else {
-            ChangeKind::Added
-        };
+        let kind = if before.is_some() { ChangeKind::Updated } else { ChangeKind::Added };
         let mut change = self.change(doing, after.vouching(), previous_revision, kind, cause);
         change.value = Some(Arc::clone(&after));
-        change.conflicts = conflicts
-            .iter()
-            .map(|((service, id), _)| muster_schemas::agent::instance_key(service, id))
-            .collect();
+        change.conflicts =
+            conflicts.iter().map(|((service, id), _)| muster_schemas::agent::instance_key(service, id)).collect();
         let mut folded = Folded::accepted(doing.kind);
         folded.change = Some(Arc::new(change));
         folded.notices = self.conflict_notices(&after, conflicts);
-        folded.news = News::Instance {
-            before,
-            after: Some(after),
-        };
+        folded.news = News::Instance { before, after: Some(after) };
         folded
     }
 
     /// The instance goes and leaves a tombstone: a change, `removed`. Without an instance, only the tombstone is laid.
     pub(super) fn bury(&mut self, doing: Doing<'_>, mut ending: Ending) -> Folded {
         self.share_names(&mut ending.vouching);
-        let Ending {
-            vouching,
-            cause,
-            evidence,
-        } = ending;
+        let Ending { vouching, cause, evidence } = ending;
         let before = self.instance(&vouching.service, &vouching.instance).cloned();
         let previous_revision = self.previous_revision(&vouching.service);
         let tombstone = Tombstone {
@@ -198,10 +189,7 @@ impl Catalog {
         let after = Arc::new(after);
         self.put(Held::Live(Arc::clone(&after)), doing.sequence, None);
         let mut folded = Folded::no_op(doing.kind);
-        folded.news = News::Instance {
-            before: Some(Arc::clone(before)),
-            after: Some(after),
-        };
+        folded.news = News::Instance { before: Some(Arc::clone(before)), after: Some(after) };
         folded
     }
 
@@ -293,10 +281,7 @@ impl Catalog {
             evidence: None,
             conflicts: Vec::new(),
             value: None,
-            digest: self
-                .services
-                .get(&vouching.service)
-                .map_or(Digest::ZERO, Service::digest),
+            digest: self.services.get(&vouching.service).map_or(Digest::ZERO, Service::digest),
             extra: std::collections::BTreeMap::new(),
         }
     }
