@@ -46,11 +46,7 @@ struct Written {
 
 impl Cache {
     pub(crate) fn new(directory: PathBuf, subjects: Subjects) -> Self {
-        Self {
-            directory,
-            subjects,
-            written: BTreeMap::new(),
-        }
+        Self { directory, subjects, written: BTreeMap::new() }
     }
 
     fn file(&self, scope: &Scope) -> PathBuf {
@@ -81,13 +77,7 @@ impl Cache {
                 return None;
             }
         }
-        self.written.insert(
-            feed.scope.clone(),
-            Written {
-                at_ms: now_ms,
-                snapshot: snapshot.clone(),
-            },
-        );
+        self.written.insert(feed.scope.clone(), Written { at_ms: now_ms, snapshot: snapshot.clone() });
         let file = self.file(&feed.scope);
         let saved = Saved {
             v: VERSION,

@@ -85,10 +85,7 @@ impl Why {
             actor: "discovery".to_owned(),
             at,
             revision,
-            evidence: Some(Evidence {
-                detail: Some(detail.to_owned()),
-                ..Evidence::default()
-            }),
+            evidence: Some(Evidence { detail: Some(detail.to_owned()), ..Evidence::default() }),
             conflicts: Vec::new(),
         }
     }
@@ -104,11 +101,7 @@ impl Change {
         match (before, after) {
             (None, None) => None,
             (None, Some(instance)) => Some(Self::Added { instance, why: why() }),
-            (Some(before), Some(instance)) => Some(Self::Updated {
-                instance,
-                before,
-                why: why(),
-            }),
+            (Some(before), Some(instance)) => Some(Self::Updated { instance, before, why: why() }),
             (Some(before), None) => Some(Self::Removed { before, why: why() }),
         }
     }
@@ -201,14 +194,7 @@ impl Change {
 impl fmt::Display for Change {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cause = self.cause().as_str();
-        write!(
-            out,
-            "{} {}/{}: {cause} by {}",
-            self.as_str(),
-            self.service(),
-            self.id(),
-            self.actor()
-        )
+        write!(out, "{} {}/{}: {cause} by {}", self.as_str(), self.service(), self.id(), self.actor())
     }
 }
 
@@ -245,18 +231,12 @@ pub(crate) fn differences(before: &Lists, after: &Lists, why: &Arc<Why>) -> Vec<
         match item {
             DiffItem::Add(_, list) => list.all().for_each(|instance| compare(None, Some(instance))),
             DiffItem::Remove(_, list) => list.all().for_each(|instance| compare(Some(instance), None)),
-            DiffItem::Update {
-                old: (_, old),
-                new: (_, new),
-            } => {
+            DiffItem::Update { old: (_, old), new: (_, new) } => {
                 for item in old.instances.diff(&new.instances) {
                     match item {
                         DiffItem::Add(_, instance) => compare(None, Some(instance)),
                         DiffItem::Remove(_, instance) => compare(Some(instance), None),
-                        DiffItem::Update {
-                            old: (_, old),
-                            new: (_, new),
-                        } => compare(Some(old), Some(new)),
+                        DiffItem::Update { old: (_, old), new: (_, new) } => compare(Some(old), Some(new)),
                     }
                 }
             }

@@ -12,14 +12,10 @@ pub(crate) struct Clock {
 impl Clock {
     pub(crate) fn start() -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self {
-            started: Instant::now(),
-            started_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
-        }
+        Self { started: Instant::now(), started_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX) }
     }
 
     pub(crate) fn now_ms(&self) -> u64 {
-        self.started_ms
-            .saturating_add(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+        self.started_ms.saturating_add(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 }

@@ -49,7 +49,6 @@ impl Discovery {
     }
 
     /// Settings before connecting.
-    #[must_use]
     pub fn builder() -> Builder {
         Builder::default()
     }

@@ -130,14 +130,7 @@ impl Driver {
         let pulses = self.subscribe(id, || Kind::Pulse, pulses).await;
         let view = View::new(self.clock.now_ms(), feed.scope.clone(), rand::random(), cached);
         feed.publish(view.snapshot(), Vec::new(), false);
-        self.views.insert(
-            id,
-            Entry {
-                view,
-                feed,
-                subscriptions: [changes, pulses],
-            },
-        );
+        self.views.insert(id, Entry { view, feed, subscriptions: [changes, pulses] });
         if self.connected {
             self.make_round_trip(Some(id));
         }
@@ -191,11 +184,7 @@ impl Driver {
 
     /// Events can be lost and come before their effect; the client's counters do not lie.
     fn look_at_the_connection(&mut self) {
-        let connects = self
-            .client
-            .statistics()
-            .connects
-            .load(std::sync::atomic::Ordering::Relaxed);
+        let connects = self.client.statistics().connects.load(std::sync::atomic::Ordering::Relaxed);
         let connected = self.client.connection_state() == LinkState::Connected;
         if self.connected && (!connected || connects != self.connects) {
             self.connected = false;

@@ -69,12 +69,7 @@ pub fn instance(service: &str, id: &str) -> Result<Instance, Error> {
         health: muster_schemas::Health::default(),
         extra: std::collections::BTreeMap::default(),
     };
-    Ok(Instance {
-        registration,
-        created_revision: 0,
-        modified_revision: 0,
-        maintenance: None,
-    })
+    Ok(Instance { registration, created_revision: 0, modified_revision: 0, maintenance: None })
 }
 
 /// A source of instances in memory. Starts verified and empty.
@@ -109,13 +104,7 @@ impl FakeDiscovery {
     pub fn new() -> Self {
         let clock = Clock::start();
         let epoch = EpochId::from_parts(clock.now_ms(), 0);
-        let held = Held {
-            clock,
-            epoch,
-            revision: 0,
-            lists: Lists::new(),
-            state: State::Verified,
-        };
+        let held = Held { clock, epoch, revision: 0, lists: Lists::new(), state: State::Verified };
         let instances = Instances(Arc::new(Mutex::new(held)));
         let shared = Arc::new(Shared::new(Source::Fake(instances.clone()), clock, Duration::ZERO));
         Self { instances, shared }
@@ -130,12 +119,7 @@ impl FakeDiscovery {
     /// Adds an instance, or replaces the one with its name; the cause is `registered` or `updated`. Its revisions are set.
     pub fn put(&self, instance: Instance) {
         let (service, id) = (instance.service().clone(), instance.id().clone());
-        let is_there = self
-            .instances
-            .held()
-            .lists
-            .get(&service)
-            .is_some_and(|list| list.instances.contains_key(&id));
+        let is_there = self.instances.held().lists.get(&service).is_some_and(|list| list.instances.contains_key(&id));
         let cause = if is_there { Cause::Updated } else { Cause::Registered };
         self.change(&service, &id, Some(instance), cause);
     }
@@ -151,9 +135,7 @@ impl FakeDiscovery {
     pub fn lose_sight(&self) {
         let mut held = self.instances.held();
         if held.state == State::Verified {
-            held.state = State::Unknown {
-                since: timestamp(held.clock.now_ms()),
-            };
+            held.state = State::Unknown { since: timestamp(held.clock.now_ms()) };
             self.publish(&held, || vec![What::State(held.state)], |_| true);
         }
     }
@@ -182,10 +164,7 @@ impl FakeDiscovery {
             Some(value) => drop(list.instances.insert(id.clone(), value.clone())),
             None => drop(list.instances.remove(id)),
         }
-        let items = list
-            .instances
-            .iter()
-            .map(|(id, value)| Digest::of_instance(id, value.modified_revision));
+        let items = list.instances.iter().map(|(id, value)| Digest::of_instance(id, value.modified_revision));
         list.digest = items.sum();
         list.revision = revision;
         list.complete_through = revision;
@@ -199,11 +178,7 @@ impl FakeDiscovery {
             conflicts: Vec::new(),
         };
         if let Some(change) = Change::between(before, after, || why.into()) {
-            self.publish(
-                &held,
-                || vec![What::Change(change.clone())],
-                |scope| scope.covers(service),
-            );
+            self.publish(&held, || vec![What::Change(change.clone())], |scope| scope.covers(service));
         }
     }
 
@@ -235,12 +210,9 @@ impl Held {
     fn snapshot(&self, scope: &Scope) -> Snapshot {
         let lists = match scope {
             Scope::Everything => self.lists.clone(),
-            Scope::Service(service) => self
-                .lists
-                .get(service)
-                .map(|list| (service.clone(), list.clone()))
-                .into_iter()
-                .collect(),
+            Scope::Service(service) => {
+                self.lists.get(service).map(|list| (service.clone(), list.clone())).into_iter().collect()
+            }
         };
         Snapshot {
             lists,

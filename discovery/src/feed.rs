@@ -74,9 +74,7 @@ impl Feed {
     /// Notes that it is in use. False if it is no longer fed.
     pub(crate) fn touch(&self, now_ms: u64) -> bool {
         let used = |used_ms| (used_ms != CLOSED).then_some(now_ms.max(used_ms));
-        self.used_ms
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, used)
-            .is_ok()
+        self.used_ms.fetch_update(Ordering::AcqRel, Ordering::Acquire, used).is_ok()
     }
 
     /// Closes it if nobody watches it and nobody has asked for it for so long.
@@ -86,9 +84,7 @@ impl Feed {
         if self.messages.receiver_count() > 0 || u128::from(age_ms) < idle.as_millis() {
             return false;
         }
-        self.used_ms
-            .compare_exchange(used_ms, CLOSED, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
+        self.used_ms.compare_exchange(used_ms, CLOSED, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// Waits until the first list is there, or for as long as readers have patience.

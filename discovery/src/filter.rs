@@ -58,13 +58,8 @@ impl Filter {
     pub fn matches(&self, instance: &Instance) -> bool {
         let registration = &instance.registration;
         (!self.routable || instance.is_routable())
-            && self
-                .health_at_worst
-                .is_none_or(|worst| registration.health.status <= worst)
-            && self
-                .version
-                .as_ref()
-                .is_none_or(|version| registration.version.as_ref() == Some(version))
+            && self.health_at_worst.is_none_or(|worst| registration.health.status <= worst)
+            && self.version.as_ref().is_none_or(|version| registration.version.as_ref() == Some(version))
             && self.tags.iter().all(|tag| registration.tags.contains(tag))
     }
 

@@ -30,5 +30,6 @@ pub use discovery::{Builder, Discovery};
 pub use error::{Error, ErrorKind};
 pub use filter::Filter;
 pub use muster_schemas as schemas;
+pub use muster_schemas::{Cause, HealthStatus, Instance};
 pub use snapshot::{Answer, Snapshot, State};
 pub use watch::Watch;

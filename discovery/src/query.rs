@@ -21,19 +21,13 @@ pub(crate) async fn ask(client: &Client, subjects: &Subjects, ask: &Ask) -> Resu
         Scope::Everything => Subject::Snapshot,
         Scope::Service(service) => Subject::Service(service.clone()),
     };
-    let request = Request {
-        min_revision: ask.min_revision,
-        ..Request::default()
-    };
+    let request = Request { min_revision: ask.min_revision, ..Request::default() };
     let body = serde_json::to_vec(&request).unwrap_or_default();
     let mut whole = request_one(client, subjects.query(&query), body).await?;
     while let Some(subject) = whole.next.take() {
         // The broker delivers it to whoever it names: only ever to a registry of this namespace.
         if !matches!(subjects.parse(&subject), Ok(Parsed::Query(Subject::Next(..)))) {
-            tracing::warn!(
-                subject,
-                "a reply named a next chunk that is not a query subject: asking again"
-            );
+            tracing::warn!(subject, "a reply named a next chunk that is not a query subject: asking again");
             return Err(AskFailure::Failed);
         }
         let chunk = request_one(client, subject, Vec::new()).await?;
@@ -45,20 +39,14 @@ pub(crate) async fn ask(client: &Client, subjects: &Subjects, ask: &Ask) -> Resu
 /// Makes a round trip on the connection: afterwards the server has taken every earlier subscription.
 /// Which answer comes, and whether one comes at all, does not matter: *no responders* is the server's own word.
 pub(crate) async fn round_trip(client: &Client, subjects: &Subjects) {
-    if let Err(AskFailure::Failed) = exchange(client, subjects.query(&Subject::Status), Vec::new())
-        .await
-        .map(drop)
-    {
+    if let Err(AskFailure::Failed) = exchange(client, subjects.query(&Subject::Status), Vec::new()).await.map(drop) {
         tracing::debug!("nobody answered a query of status");
     }
 }
 
 async fn request_one(client: &Client, subject: String, body: Vec<u8>) -> Result<Reply, AskFailure> {
     let message = exchange(client, subject, body).await?;
-    let is_error = message
-        .headers
-        .as_ref()
-        .is_some_and(|headers| headers.get(ERROR_CODE_HEADER).is_some());
+    let is_error = message.headers.as_ref().is_some_and(|headers| headers.get(ERROR_CODE_HEADER).is_some());
     if is_error {
         return Err(failure(&message.payload));
     }
@@ -70,10 +58,7 @@ async fn request_one(client: &Client, subject: String, body: Vec<u8>) -> Result<
 
 async fn exchange(client: &Client, subject: String, body: Vec<u8>) -> Result<Message, AskFailure> {
     // An inbox of its own: a request that is never answered leaves nothing behind.
-    let request = NatsRequest::new()
-        .payload(body.into())
-        .inbox(client.new_inbox())
-        .timeout(Some(ANSWER_WITHIN));
+    let request = NatsRequest::new().payload(body.into()).inbox(client.new_inbox()).timeout(Some(ANSWER_WITHIN));
     // The client's own timeout does not cover waiting for room in its queue.
     let limit = ANSWER_WITHIN + Duration::from_millis(300);
     match tokio::time::timeout(limit, client.send_request(subject, request)).await {
@@ -100,7 +85,7 @@ fn failure(payload: &[u8]) -> AskFailure {
 /// Adds a chunk. All chunks are of one revision of one log; a chunk without content would never end.
 fn append(whole: &mut Reply, chunk: Reply) -> Result<(), AskFailure> {
     let same = (chunk.epoch, chunk.revision) == (whole.epoch, whole.revision);
-    let has_content = chunk.services.first().is_some();
+    let has_content = !chunk.services.is_empty();
     if !same || !has_content {
         return Err(AskFailure::Failed);
     }

@@ -90,13 +90,7 @@ impl Snapshot {
     /// A list of which nothing is known.
     pub(crate) fn unknown(since: Timestamp) -> Self {
         let state = State::Unknown { since };
-        Self {
-            lists: Lists::new(),
-            state,
-            revision: None,
-            confirmed_at: None,
-            serial: 0,
-        }
+        Self { lists: Lists::new(), state, revision: None, confirmed_at: None, serial: 0 }
     }
 
     /// The instances that may be used now: passing or warning, not in maintenance, weight above 0.
@@ -123,10 +117,7 @@ impl Snapshot {
 
     /// The services that have instances, in byte order.
     pub fn services(&self) -> impl Iterator<Item = &ServiceName> {
-        self.lists
-            .iter()
-            .filter(|(_, list)| !list.instances.is_empty())
-            .map(|(name, _)| name)
+        self.lists.iter().filter(|(_, list)| !list.instances.is_empty()).map(|(name, _)| name)
     }
 
     /// How many instances there are, routable or not.
@@ -194,9 +185,6 @@ impl Snapshot {
     /// service without instances.
     #[must_use]
     pub fn digest(&self, service: &str) -> Option<(Digest, u64)> {
-        self.lists
-            .get(service)
-            .filter(|list| list.proven() > 0)
-            .map(|list| (list.digest, list.revision))
+        self.lists.get(service).filter(|list| list.proven() > 0).map(|list| (list.digest, list.revision))
     }
 }

@@ -36,10 +36,7 @@ pub(crate) type Beginning = futures::future::BoxFuture<'static, Option<Opened>>;
 
 impl Watch {
     pub(crate) fn new(beginning: Beginning) -> Self {
-        Self {
-            beginning: Some((beginning, Filter::default())),
-            running: futures::stream::empty().boxed(),
-        }
+        Self { beginning: Some((beginning, Filter::default())), running: futures::stream::empty().boxed() }
     }
 
     /// Waits for the next update. The same as `StreamExt::next`, without the import.
@@ -106,9 +103,7 @@ impl Stream for Watch {
 
 impl std::fmt::Debug for Watch {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Watch")
-            .field("polled", &self.beginning.is_none())
-            .finish_non_exhaustive()
+        out.debug_struct("Watch").field("polled", &self.beginning.is_none()).finish_non_exhaustive()
     }
 }
 
@@ -183,8 +178,7 @@ impl Cursor {
 
     fn deliver(&mut self, change: Change) {
         let filter = &self.filter;
-        self.ready
-            .extend(change.filtered(|instance| filter.matches(instance)).map(Update::Change));
+        self.ready.extend(change.filtered(|instance| filter.matches(instance)).map(Update::Change));
     }
 
     fn replace(&mut self, lists: Lists, why: &Arc<Why>) {
@@ -228,24 +222,9 @@ fn filtered(snapshot: &Snapshot, filter: &Filter) -> Snapshot {
     let list_of = |list: &ServiceList| {
         let instances = list.instances.iter().filter(|(_, instance)| filter.matches(instance));
         let instances: OrdMap<_, _> = instances.map(|(id, instance)| (id.clone(), instance.clone())).collect();
-        let kept = list
-            .kept
-            .iter()
-            .filter(|id| instances.contains_key(*id))
-            .cloned()
-            .collect();
-        ServiceList {
-            instances,
-            kept,
-            ..list.clone()
-        }
+        let kept = list.kept.iter().filter(|id| instances.contains_key(*id)).cloned().collect();
+        ServiceList { instances, kept, ..list.clone() }
     };
-    let lists = snapshot
-        .lists
-        .iter()
-        .map(|(service, list)| (service.clone(), list_of(list)));
-    Snapshot {
-        lists: lists.collect(),
-        ..snapshot.clone()
-    }
+    let lists = snapshot.lists.iter().map(|(service, list)| (service.clone(), list_of(list)));
+    Snapshot { lists: lists.collect(), ..snapshot.clone() }
 }

@@ -52,11 +52,7 @@ pub(super) struct Asking {
 
 impl Asking {
     pub(super) fn new(whole: Scope) -> Self {
-        Self {
-            whole,
-            wishes: BTreeMap::new(),
-            last_ticket: 0,
-        }
+        Self { whole, wishes: BTreeMap::new(), last_ticket: 0 }
     }
 
     /// Wishes for a snapshot of everything in the view's scope.
@@ -77,13 +73,7 @@ impl Asking {
     }
 
     fn want_target(&mut self, target: Scope, due_ms: u64, reason: &'static str) {
-        let wish = self.wishes.entry(target).or_insert(Wish {
-            due_ms,
-            sent: None,
-            failures: 0,
-            behinds: 0,
-            reason,
-        });
+        let wish = self.wishes.entry(target).or_insert(Wish { due_ms, sent: None, failures: 0, behinds: 0, reason });
         wish.due_ms = wish.due_ms.min(due_ms);
     }
 
@@ -98,11 +88,7 @@ impl Asking {
 
     /// A sign of life from the registry: what waits only because of failures need not wait that long.
     pub(super) fn hasten(&mut self, now_ms: u64, random: &mut Random) {
-        for wish in self
-            .wishes
-            .values_mut()
-            .filter(|wish| wish.failures > 0 && wish.due_ms > now_ms + 500)
-        {
+        for wish in self.wishes.values_mut().filter(|wish| wish.failures > 0 && wish.due_ms > now_ms + 500) {
             wish.due_ms = now_ms + random.up_to(500);
             wish.failures = 0;
         }
@@ -119,30 +105,19 @@ impl Asking {
         self.last_ticket += 1;
         let ticket = Ticket(self.last_ticket);
         wish.sent = Some((ticket, now_ms));
-        Some(Due {
-            ticket,
-            target: target.clone(),
-            conditioned: wish.behinds < BEHINDS_MAX,
-        })
+        Some(Due { ticket, target: target.clone(), conditioned: wish.behinds < BEHINDS_MAX })
     }
 
     fn find(&mut self, ticket: Ticket) -> Option<(Scope, &mut Wish)> {
         let sent = |wish: &Wish| wish.sent.is_some_and(|(sent, _)| sent == ticket);
-        self.wishes
-            .iter_mut()
-            .find(|(_, wish)| sent(wish))
-            .map(|(target, wish)| (target.clone(), wish))
+        self.wishes.iter_mut().find(|(_, wish)| sent(wish)).map(|(target, wish)| (target.clone(), wish))
     }
 
     /// What a ticket was for; none if its answer is no longer heard.
     pub(super) fn peek(&mut self, ticket: Ticket) -> Option<Answered> {
         let (target, wish) = self.find(ticket)?;
         let (_, sent_ms) = wish.sent?;
-        Some(Answered {
-            target,
-            sent_ms,
-            reason: wish.reason,
-        })
+        Some(Answered { target, sent_ms, reason: wish.reason })
     }
 
     /// The wish is fulfilled.

@@ -45,12 +45,7 @@ impl Coverage {
             return;
         }
         if self.held.len() >= HELD_MAX {
-            let first = self
-                .held
-                .iter()
-                .enumerate()
-                .min_by_key(|(_, held)| held.to)
-                .map(|(index, _)| index);
+            let first = self.held.iter().enumerate().min_by_key(|(_, held)| held.to).map(|(index, _)| index);
             self.held.swap_remove(first.unwrap_or(0));
         }
         self.held.push(pulse);
@@ -77,11 +72,7 @@ impl Coverage {
             confirmed |= self.confirm(pulse.received_ms, pulse.received_ms, pulse.head_age_ms);
         }
         let has_gap = self.held.iter().any(|pulse| pulse.from > self.through);
-        self.gap_since_ms = if has_gap {
-            self.gap_since_ms.or(Some(now_ms))
-        } else {
-            None
-        };
+        self.gap_since_ms = if has_gap { self.gap_since_ms.or(Some(now_ms)) } else { None };
         confirmed
     }
 
@@ -97,10 +88,7 @@ impl Coverage {
         }
         let as_of_ms = said_ms.saturating_sub(head_age_ms);
         let last = self.confirmed.unwrap_or(Confirmation { at_ms, as_of_ms });
-        self.confirmed = Some(Confirmation {
-            at_ms: at_ms.max(last.at_ms),
-            as_of_ms: as_of_ms.max(last.as_of_ms),
-        });
+        self.confirmed = Some(Confirmation { at_ms: at_ms.max(last.at_ms), as_of_ms: as_of_ms.max(last.as_of_ms) });
         true
     }
 
@@ -118,8 +106,6 @@ impl Coverage {
     /// The services that held pulses wait for, with the revision that is needed.
     pub(super) fn awaited(&self) -> impl Iterator<Item = &(ServiceName, u64)> {
         let reached = self.held.iter().filter(|pulse| pulse.from <= self.through);
-        reached
-            .flat_map(|pulse| &pulse.services)
-            .filter(|(_, revision)| *revision > self.through)
+        reached.flat_map(|pulse| &pulse.services).filter(|(_, revision)| *revision > self.through)
     }
 }

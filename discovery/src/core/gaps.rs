@@ -27,11 +27,7 @@ pub(super) struct Gaps {
 
 impl Gaps {
     fn gap(&mut self, now_ms: u64, service: &ServiceName) -> &mut Gap {
-        let open = || Gap {
-            since_ms: now_ms,
-            needed: 0,
-            held: BTreeMap::new(),
-        };
+        let open = || Gap { since_ms: now_ms, needed: 0, held: BTreeMap::new() };
         self.by_service.entry(service.clone()).or_insert_with(open)
     }
 
@@ -42,12 +38,7 @@ impl Gaps {
             return false;
         }
         let service = change.service.clone();
-        if self
-            .gap(now_ms, &service)
-            .held
-            .insert(change.revision, change)
-            .is_none()
-        {
+        if self.gap(now_ms, &service).held.insert(change.revision, change).is_none() {
             self.held += 1;
         }
         true
@@ -65,12 +56,7 @@ impl Gaps {
         let before = gap.held.len();
         gap.held.retain(|revision, _| *revision > complete_through);
         self.held -= before - gap.held.len();
-        self.by_service
-            .get(service)?
-            .held
-            .values()
-            .next()
-            .map(|change| &**change)
+        self.by_service.get(service)?.held.values().next().map(|change| &**change)
     }
 
     /// Takes the change that [`Gaps::next`] showed.
@@ -101,10 +87,7 @@ impl Gaps {
     /// The services whose gap is older than `age_ms`.
     pub(super) fn older_than(&self, now_ms: u64, age_ms: u64) -> impl Iterator<Item = &ServiceName> {
         let old = move |gap: &Gap| now_ms.saturating_sub(gap.since_ms) >= age_ms;
-        self.by_service
-            .iter()
-            .filter(move |(_, gap)| old(gap))
-            .map(|(service, _)| service)
+        self.by_service.iter().filter(move |(_, gap)| old(gap)).map(|(service, _)| service)
     }
 
     pub(super) fn services(&self) -> Vec<ServiceName> {

@@ -188,10 +188,7 @@ impl View {
     fn complete_through(&self, service: &ServiceName) -> u64 {
         let index = self.coverage_index(bucket(service));
         let covered = index.map_or(0, |index| self.coverage[index].through);
-        self.lists
-            .get(service)
-            .map_or(0, |list| list.complete_through)
-            .max(covered)
+        self.lists.get(service).map_or(0, |list| list.complete_through).max(covered)
     }
 
     /// Nothing that was heard so far proves anything about the present.
@@ -259,11 +256,7 @@ impl View {
             return if new { Verdict::Contradicts } else { Verdict::Repeated };
         }
         // 0 says that the service had no instance, so it fits any empty list, whatever happened to the service before.
-        if change.previous_revision == listed {
-            Verdict::Follows
-        } else {
-            Verdict::Early
-        }
+        if change.previous_revision == listed { Verdict::Follows } else { Verdict::Early }
     }
 
     /// Applies a change that follows, if the digest afterwards is the one that it names.
@@ -309,9 +302,7 @@ impl View {
     /// An empty list says nothing more once its bucket is verified beyond it: names do not pile up.
     fn forget_emptied(&mut self) {
         for service in std::mem::take(&mut self.emptied) {
-            let covered = self
-                .coverage_index(bucket(&service))
-                .map_or(0, |index| self.coverage[index].through);
+            let covered = self.coverage_index(bucket(&service)).map_or(0, |index| self.coverage[index].through);
             match self.lists.get(&service) {
                 Some(list) if !list.instances.is_empty() => {}
                 Some(list) if list.complete_through > covered => drop(self.emptied.insert(service)),
@@ -342,13 +333,10 @@ impl View {
     fn mismatch(&mut self, now_ms: u64, service: &ServiceName) {
         self.counters.mismatched += 1;
         self.gaps.drop_service(service);
-        let again = self
-            .last_mismatch_ms
-            .is_some_and(|last| now_ms.saturating_sub(last) < MISMATCH_PAUSE_MS);
+        let again = self.last_mismatch_ms.is_some_and(|last| now_ms.saturating_sub(last) < MISMATCH_PAUSE_MS);
         self.last_mismatch_ms = Some(now_ms);
         let wait_ms = if again { self.random.up_to(MISMATCH_PAUSE_MS) } else { 0 };
-        self.asking
-            .want(self.target(service), now_ms + wait_ms, "a digest differed");
+        self.asking.want(self.target(service), now_ms + wait_ms, "a digest differed");
     }
 
     fn target(&self, service: &ServiceName) -> Scope {
@@ -398,20 +386,13 @@ impl View {
     }
 
     fn ask_for_old_gaps(&mut self, now_ms: u64) {
-        let is_old = |coverage: &Coverage| {
-            coverage
-                .gap_since_ms
-                .is_some_and(|since| now_ms.saturating_sub(since) >= GAP_MS)
-        };
+        let is_old =
+            |coverage: &Coverage| coverage.gap_since_ms.is_some_and(|since| now_ms.saturating_sub(since) >= GAP_MS);
         if self.coverage.iter().any(is_old) && !self.asking.is_wanted(&self.scope) {
             let due_ms = now_ms + self.random.up_to(GAP_JITTER_MS);
             self.asking.want_whole(due_ms, "pulses were missed");
         }
-        let targets: Vec<Scope> = self
-            .gaps
-            .older_than(now_ms, GAP_MS)
-            .map(|service| self.target(service))
-            .collect();
+        let targets: Vec<Scope> = self.gaps.older_than(now_ms, GAP_MS).map(|service| self.target(service)).collect();
         for target in targets {
             if !self.asking.is_wanted(&target) {
                 let due_ms = now_ms + self.random.up_to(GAP_JITTER_MS);
@@ -426,11 +407,7 @@ impl View {
         {
             let named = self.epoch.filter(|_| due.conditioned && !self.unconditioned);
             let min_revision = named.map(|epoch| MinRevision(Some(epoch), self.seen));
-            effects.push(Effect::Ask(Ask {
-                ticket: due.ticket,
-                target: due.target,
-                min_revision,
-            }));
+            effects.push(Effect::Ask(Ask { ticket: due.ticket, target: due.target, min_revision }));
         }
     }
 
@@ -438,11 +415,7 @@ impl View {
     fn verified_as_of(&self, now_ms: u64) -> Option<u64> {
         let may_know = self.connected && self.trusted && self.in_epoch && !self.recovering;
         let earliest = |earliest: u64, coverage: &Coverage| Some(earliest.min(coverage.as_of_ms(now_ms)?));
-        if may_know {
-            self.coverage.iter().try_fold(u64::MAX, earliest)
-        } else {
-            None
-        }
+        if may_know { self.coverage.iter().try_fold(u64::MAX, earliest) } else { None }
     }
 
     fn judge(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
@@ -450,9 +423,7 @@ impl View {
         self.as_of_ms = self.as_of_ms.max(as_of_ms);
         let state = match (as_of_ms, self.state) {
             (Some(_), _) => State::Verified,
-            (None, State::Verified) => State::Unknown {
-                since: timestamp(self.as_of_ms.unwrap_or(now_ms)),
-            },
+            (None, State::Verified) => State::Unknown { since: timestamp(self.as_of_ms.unwrap_or(now_ms)) },
             (None, unknown) => unknown,
         };
         if state != self.state {
@@ -491,10 +462,7 @@ fn keep_only(lists: &mut Lists) {
         kept: list.instances.keys().cloned().collect(),
         ..ServiceList::default()
     };
-    *lists = lists
-        .iter()
-        .map(|(service, list)| (service.clone(), kept(list)))
-        .collect();
+    *lists = lists.iter().map(|(service, list)| (service.clone(), kept(list))).collect();
 }
 
 /// Milliseconds since 1970 as a time for people.

@@ -20,6 +20,8 @@ use crate::signals::Signals;
 const OPENS_MAX: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(3);
 const DEFAULT_SERVER: &str = "nats://127.0.0.1:4222";
+/// How long a start without a broker tries to find one first.
+const FIRST_ATTEMPT: Duration = Duration::from_secs(1);
 /// The longest wait between two attempts to reconnect.
 const RECONNECT_MS_MAX: u64 = 4_000;
 
@@ -118,20 +120,11 @@ impl Builder {
     /// [`ErrorKind::InvalidName`] and [`ErrorKind::InvalidSetting`] for settings; [`ErrorKind::Unreachable`] (not with
     /// `start_disconnected`), [`ErrorKind::CredentialsRefused`] for the connection. Nothing has changed then.
     pub async fn connect(self) -> Result<Discovery, Error> {
-        let prefix = self
-            .prefix
-            .as_deref()
-            .map_or_else(|| Ok(Prefix::default()), Prefix::new)?;
-        let namespace = self
-            .namespace
-            .as_deref()
-            .map_or_else(|| Ok(Namespace::default()), Namespace::new)?;
+        let prefix = self.prefix.as_deref().map_or_else(|| Ok(Prefix::default()), Prefix::new)?;
+        let namespace = self.namespace.as_deref().map_or_else(|| Ok(Namespace::default()), Namespace::new)?;
         let subjects = Subjects::new(prefix, namespace);
         let signals = Arc::new(Signals::default());
-        let cache = self
-            .cache_dir
-            .clone()
-            .map(|directory| Cache::new(directory, subjects.clone()));
+        let cache = self.cache_dir.clone().map(|directory| Cache::new(directory, subjects.clone()));
         let patience = self.patience.unwrap_or(PATIENCE);
         let client = match self.client {
             Some(client) => client,
@@ -139,11 +132,7 @@ impl Builder {
         };
         let (opens, opened) = mpsc::channel(OPENS_MAX);
         let clock = Clock::start();
-        let source = Source::Broker {
-            opens,
-            cache: cache.clone(),
-            signals: signals.clone(),
-        };
+        let source = Source::Broker { opens, cache: cache.clone(), signals: signals.clone() };
         let shared = Arc::new(Shared::new(source, clock, patience));
         let driver = Driver::new(client, subjects, clock, signals, cache, Arc::downgrade(&shared));
         tokio::spawn(driver.run(opened));
@@ -152,17 +141,10 @@ impl Builder {
 
     async fn open_connection(self, signals: &Arc<Signals>) -> Result<Client, Error> {
         let server = self.server.unwrap_or_else(|| DEFAULT_SERVER.to_owned());
-        let addresses: Vec<&str> = server
-            .split(',')
-            .map(str::trim)
-            .filter(|address| !address.is_empty())
-            .collect();
+        let addresses: Vec<&str> = server.split(',').map(str::trim).filter(|address| !address.is_empty()).collect();
         let noted = signals.clone();
-        let mut options = self
-            .options
-            .unwrap_or_default()
-            .reconnect_delay_callback(reconnect_delay)
-            .event_callback(move |event| {
+        let mut options =
+            self.options.unwrap_or_default().reconnect_delay_callback(reconnect_delay).event_callback(move |event| {
                 noted.note(&event);
                 std::future::ready(())
             });
@@ -170,14 +152,18 @@ impl Builder {
             check_inbox_prefix(inbox_prefix)?;
             options = options.custom_inbox_prefix(inbox_prefix);
         }
-        if self.start_disconnected {
-            // Returns at once, and goes on trying.
-            options = options.retry_on_initial_connect();
+        if !self.start_disconnected {
+            return options.connect(addresses.as_slice()).await.map_err(|error| refused(&server, error));
         }
-        options
-            .connect(addresses.as_slice())
-            .await
-            .map_err(|error| refused(&server, error))
+        // A first attempt all the same: credentials that the broker refuses will not get better in the background.
+        let first = options.clone().connection_timeout(FIRST_ATTEMPT).connect(addresses.as_slice()).await;
+        match first.map_err(|error| refused(&server, error)) {
+            Err(error) if error.kind() == ErrorKind::Unreachable => {
+                let later = options.retry_on_initial_connect().connect(addresses.as_slice()).await;
+                later.map_err(|error| refused(&server, error))
+            }
+            settled => settled,
+        }
     }
 }
 
@@ -200,16 +186,9 @@ fn refused(server: &str, error: async_nats::ConnectError) -> Error {
             (ErrorKind::CredentialsRefused, "check the credentials in `options`")
         }
         ConnectErrorKind::Tls => (ErrorKind::Unreachable, "check the TLS settings in `options`"),
-        _ => (
-            ErrorKind::Unreachable,
-            "start the broker, correct the address, or set `start_disconnected`",
-        ),
+        _ => (ErrorKind::Unreachable, "start the broker, correct the address, or set `start_disconnected`"),
     };
-    Error::new(
-        kind,
-        format!("cannot connect to the broker at {server} ({error}): {way_out}"),
-    )
-    .because(error)
+    Error::new(kind, format!("cannot connect to the broker at {server} ({error}): {way_out}")).because(error)
 }
 
 /// The first attempt at once, then with jitter, so that the consumers of a broker do not all come back together.

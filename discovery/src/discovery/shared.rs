@@ -37,11 +37,7 @@ pub(crate) struct Opened {
 #[derive(Debug)]
 pub(crate) enum Source {
     /// A driver on a connection.
-    Broker {
-        opens: mpsc::Sender<Open>,
-        cache: Option<Cache>,
-        signals: Arc<Signals>,
-    },
+    Broker { opens: mpsc::Sender<Open>, cache: Option<Cache>, signals: Arc<Signals> },
     /// A user's test.
     #[cfg(any(test, feature = "fake"))]
     Fake(crate::fake::Instances),
@@ -61,13 +57,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(source: Source, clock: Clock, patience: Duration) -> Self {
-        Self {
-            feeds: ArcSwap::default(),
-            changing: Mutex::new(()),
-            source,
-            clock,
-            patience,
-        }
+        Self { feeds: ArcSwap::default(), changing: Mutex::new(()), source, clock, patience }
     }
 
     pub(crate) fn now_ms(&self) -> u64 {
@@ -89,10 +79,7 @@ impl Shared {
                 };
                 let (feed, is_new) = self.insert(&scope, || self.first_feed(scope.clone(), cached.as_ref()));
                 if is_new {
-                    permit.send(Open {
-                        feed: feed.clone(),
-                        cached,
-                    });
+                    permit.send(Open { feed: feed.clone(), cached });
                 }
                 Ok(feed)
             }

@@ -46,10 +46,7 @@ fn a_watch_begins_with_the_whole_list_and_goes_on_with_differences() {
     fake.put(versioned("a", "2"));
     fake.remove("orders", "b", Cause::Evicted);
     fake.put(instance("users", "x").expect("names"));
-    assert_eq!(
-        ready(&mut watch),
-        ["added b registered", "updated a updated", "removed b evicted"]
-    );
+    assert_eq!(ready(&mut watch), ["added b registered", "updated a updated", "removed b evicted"]);
 }
 
 #[test]
@@ -75,10 +72,7 @@ fn filters_by_health_tag_and_routability_narrow_together() {
     tagged.registration.tags = vec!["primary".into(), "eu".into()];
     fake.put(tagged);
     assert_eq!(ready(&mut watch(&fake).routable()), ["list of 3"]);
-    assert_eq!(
-        ready(&mut watch(&fake).health_at_worst(HealthStatus::Passing)),
-        ["list of 1"]
-    );
+    assert_eq!(ready(&mut watch(&fake).health_at_worst(HealthStatus::Passing)), ["list of 1"]);
     assert_eq!(ready(&mut watch(&fake).tag("primary").tag("eu")), ["list of 1"]);
     assert_eq!(ready(&mut watch(&fake).tag("primary").tag("us")), ["list of 0"]);
 }
@@ -96,30 +90,17 @@ fn a_watch_that_was_not_polled_beyond_the_bound_goes_on_with_the_differences() {
     fake.remove("orders", "b", Cause::Deregistered);
     fake.put(versioned("c", "1"));
     fake.lose_sight();
-    assert_eq!(
-        ready(&mut watch),
-        ["updated a resync", "added c resync", "removed b resync", "unknown"]
-    );
+    assert_eq!(ready(&mut watch), ["updated a resync", "added c resync", "removed b resync", "unknown"]);
     fake.regain_sight();
     fake.remove("orders", "a", Cause::Deregistered);
-    assert_eq!(
-        ready(&mut watch),
-        ["verified", "removed a deregistered"],
-        "and is in step again"
-    );
+    assert_eq!(ready(&mut watch), ["verified", "removed a deregistered"], "and is in step again");
 }
 
 #[test]
 fn the_three_answers_are_told_apart() {
     let fake = FakeDiscovery::new();
     let discovery = fake.discovery();
-    let ask = || {
-        discovery
-            .instances("orders")
-            .now_or_never()
-            .expect("at once")
-            .expect("a name")
-    };
+    let ask = || discovery.instances("orders").now_or_never().expect("at once").expect("a name");
     assert!(matches!(ask().answer(), Answer::ProvenEmpty));
     fake.put(with_health("a", HealthStatus::Critical));
     assert!(matches!(ask().answer(), Answer::Instances(list) if list.len() == 1 && list.instances().count() == 0));
@@ -150,12 +131,7 @@ fn a_name_that_is_none_is_refused() {
 fn a_snapshot_in_hand_never_changes() {
     let fake = FakeDiscovery::new();
     fake.put(versioned("a", "1"));
-    let held = fake
-        .discovery()
-        .instances("orders")
-        .now_or_never()
-        .expect("at once")
-        .expect("a name");
+    let held = fake.discovery().instances("orders").now_or_never().expect("at once").expect("a name");
     fake.remove("orders", "a", Cause::Expired);
     assert_eq!(held.len(), 1);
 }

@@ -54,10 +54,7 @@ fn changes_that_come_before_the_answer_raise_the_revision_that_the_next_request_
     consumer.change(&log.put("orders", "b", "1"));
     consumer.fail(AskFailure::Failed);
     consumer.wait_for_ask(500);
-    assert_eq!(
-        consumer.asks[0].min_revision,
-        Some(MinRevision(Some(log.epoch), log.revision))
-    );
+    assert_eq!(consumer.asks[0].min_revision, Some(MinRevision(Some(log.epoch), log.revision)));
 }
 
 #[test]
@@ -73,9 +70,7 @@ fn a_change_that_follows_is_delivered_with_its_cause_actor_and_old_value() {
     let mut log = log_with(&["a"]);
     let mut consumer = Consumer::synchronised(&log);
     consumer.change(&log.put("orders", "a", "2"));
-    let Change::Updated { instance, before, why } = &consumer.changes[0] else {
-        panic!("{:?}", consumer.changes)
-    };
+    let Change::Updated { instance, before, why } = &consumer.changes[0] else { panic!("{:?}", consumer.changes) };
     assert_eq!(instance.registration.version.as_deref(), Some("2"));
     assert_eq!(before.registration.version.as_deref(), Some("1"));
     assert_eq!((why.cause, why.actor.as_str()), (Cause::Updated, "agent/agent1"));
@@ -107,19 +102,12 @@ fn a_change_seen_twice_or_again_later_is_delivered_once() {
 fn a_change_that_comes_too_early_waits_for_the_one_before_it() {
     let mut log = log_with(&["a"]);
     let mut consumer = Consumer::synchronised(&log);
-    let (first, second, third) = (
-        log.put("orders", "b", "1"),
-        log.put("orders", "c", "1"),
-        log.remove("orders", "a"),
-    );
+    let (first, second, third) = (log.put("orders", "b", "1"), log.put("orders", "c", "1"), log.remove("orders", "a"));
     consumer.change(&third);
     consumer.change(&second);
     assert_eq!(consumer.told(), [""; 0]);
     consumer.change(&first);
-    assert_eq!(
-        consumer.told(),
-        ["added b registered", "added c registered", "removed a deregistered"]
-    );
+    assert_eq!(consumer.told(), ["added b registered", "added c registered", "removed a deregistered"]);
     consumer.wait(2_000);
     assert!(consumer.asks.is_empty(), "nothing is missing, so nothing is asked");
 }
@@ -156,14 +144,8 @@ fn a_gap_is_held_for_half_a_second_then_repaired_by_a_snapshot() {
     consumer.wait(400);
     assert!(consumer.asks.is_empty());
     let waited_ms = consumer.wait_for_ask(500);
-    assert!(
-        waited_ms <= 100 + GAP_JITTER_MS + TICK_MS,
-        "asked after {waited_ms} ms more"
-    );
-    assert_eq!(
-        consumer.asks[0].min_revision,
-        Some(MinRevision(Some(log.epoch), log.revision))
-    );
+    assert!(waited_ms <= 100 + GAP_JITTER_MS + TICK_MS, "asked after {waited_ms} ms more");
+    assert_eq!(consumer.asks[0].min_revision, Some(MinRevision(Some(log.epoch), log.revision)));
     consumer.answer(&log);
     assert_eq!(consumer.told(), ["added b resync", "added c resync"]);
 }
@@ -179,10 +161,7 @@ fn what_is_held_beyond_the_snapshot_is_applied_after_it() {
     consumer.change(&second);
     consumer.wait_for_ask(1_000);
     consumer.answer(&then);
-    assert_eq!(
-        consumer.told(),
-        ["added b resync", "added c resync", "added d registered"]
-    );
+    assert_eq!(consumer.told(), ["added b resync", "added c resync", "added d registered"]);
 }
 
 #[test]
@@ -224,10 +203,7 @@ fn a_pulse_carries_a_view_on_if_nothing_is_missing() {
     log.pass();
     log.pass();
     consumer.pulse(log.pulse(orders(), from));
-    assert_eq!(
-        consumer.snapshot().revision().map(|revision| revision.1),
-        Some(log.revision)
-    );
+    assert_eq!(consumer.snapshot().revision().map(|revision| revision.1), Some(log.revision));
 }
 
 #[test]
@@ -240,11 +216,7 @@ fn a_pulse_that_names_a_missing_revision_does_not_carry_on_and_leads_to_a_reques
     assert_eq!(consumer.snapshot().revision().map(|revision| revision.1), Some(from));
     consumer.wait_for_ask(1_000);
     consumer.change(&lost);
-    assert_eq!(
-        consumer.snapshot().revision().map(|revision| revision.1),
-        Some(log.revision),
-        "it came after all"
-    );
+    assert_eq!(consumer.snapshot().revision().map(|revision| revision.1), Some(log.revision), "it came after all");
 }
 
 #[test]
@@ -256,11 +228,7 @@ fn pulses_split_by_range_may_come_in_any_order() {
     let first = log.pulse(orders(), from);
     consumer.change(&log.put("orders", "c", "1"));
     consumer.pulse(log.pulse(orders(), first.to));
-    assert_eq!(
-        consumer.snapshot().revision().map(|revision| revision.1),
-        Some(log.revision),
-        "by its changes alone"
-    );
+    assert_eq!(consumer.snapshot().revision().map(|revision| revision.1), Some(log.revision), "by its changes alone");
     consumer.pulse(first);
     consumer.wait(1_000);
     assert!(consumer.asks.is_empty());
@@ -293,15 +261,7 @@ fn three_periods_without_a_pulse_make_the_list_unknown_since_the_last_and_keep_i
     assert_eq!(consumer.ids(), ["a"]);
     consumer.pulse(log.pulse(orders(), log.revision));
     assert!(consumer.is_verified());
-    assert_eq!(
-        consumer.states,
-        [
-            State::Unknown {
-                since: timestamp(last_ms)
-            },
-            State::Verified
-        ]
-    );
+    assert_eq!(consumer.states, [State::Unknown { since: timestamp(last_ms) }, State::Verified]);
 }
 
 #[test]
@@ -334,10 +294,7 @@ fn a_publisher_that_lags_does_no_harm_beside_one_that_does_not() {
         consumer.wait(2_000);
         consumer.pulse(lagging.pulse(orders(), 0));
     }
-    assert!(
-        !consumer.is_verified(),
-        "its end is below what the view is verified through"
-    );
+    assert!(!consumer.is_verified(), "its end is below what the view is verified through");
 }
 
 #[test]
@@ -347,10 +304,7 @@ fn an_answer_as_old_as_its_head_confirms_no_more_than_that() {
     let mut reply = log.reply(&Scope::Everything);
     reply.head_age_ms = 3_000;
     consumer.answer_with(reply);
-    assert_eq!(
-        consumer.snapshot().confirmed_at(),
-        Some(timestamp(consumer.now_ms - 3_000))
-    );
+    assert_eq!(consumer.snapshot().confirmed_at(), Some(timestamp(consumer.now_ms - 3_000)));
 }
 
 #[test]
@@ -387,10 +341,7 @@ fn messages_that_were_not_read_fast_enough_lead_to_a_request() {
     let mut consumer = Consumer::synchronised(&log);
     consumer.step(Input::SlowConsumer);
     consumer.wait_for_ask(GAP_JITTER_MS + TICK_MS);
-    assert!(
-        consumer.is_verified(),
-        "gaps show themselves, so what is verified stays so"
-    );
+    assert!(consumer.is_verified(), "gaps show themselves, so what is verified stays so");
 }
 
 #[test]
@@ -460,10 +411,7 @@ fn a_gap_in_one_service_of_a_view_of_all_is_repaired_by_that_service_alone() {
     consumer.wait_for_ask(1_000);
     assert_eq!(consumer.asks[0].target, Scope::Service(service("users")));
     consumer.answer(&log);
-    assert_eq!(
-        consumer.told(),
-        ["added b registered", "added y resync", "added z resync"]
-    );
+    assert_eq!(consumer.told(), ["added b registered", "added y resync", "added z resync"]);
     let services: Vec<String> = consumer.snapshot().services().map(ToString::to_string).collect();
     assert_eq!(services, ["orders", "users"]);
 }
@@ -476,9 +424,7 @@ fn a_view_of_all_is_unknown_when_one_bucket_is() {
     log.pass();
     for _ in 0..4 {
         consumer.wait(2_000);
-        (0..BUCKETS)
-            .filter(|number| *number != 5)
-            .for_each(|number| consumer.pulse(log.pulse(number, 0)));
+        (0..BUCKETS).filter(|number| *number != 5).for_each(|number| consumer.pulse(log.pulse(number, 0)));
     }
     assert!(!consumer.is_verified());
     consumer.pulse(log.pulse(5, 0));

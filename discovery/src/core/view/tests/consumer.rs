@@ -30,14 +30,8 @@ impl Consumer {
     pub(super) fn with_seed(scope: Scope, seed: u64) -> Self {
         let now_ms = 1_000_000;
         let view = View::new(now_ms, scope, seed, None);
-        let mut consumer = Self {
-            view,
-            now_ms,
-            asks: Vec::new(),
-            changes: Vec::new(),
-            states: Vec::new(),
-            told: Lists::new(),
-        };
+        let mut consumer =
+            Self { view, now_ms, asks: Vec::new(), changes: Vec::new(), states: Vec::new(), told: Lists::new() };
         consumer.step(Input::Connected);
         consumer
     }
@@ -123,10 +117,7 @@ impl Consumer {
     }
 
     pub(super) fn ids(&self) -> Vec<String> {
-        self.snapshot()
-            .all()
-            .map(|instance| instance.id().to_string())
-            .collect()
+        self.snapshot().all().map(|instance| instance.id().to_string()).collect()
     }
 
     /// `added a1 registered`, and so on, since the last call.

@@ -42,12 +42,7 @@ fn instance(service: &str, id: &str, version: &str, created: u64, modified: u64)
 impl Log {
     pub(super) fn new(epoch: u64) -> Self {
         let epoch = EpochId::from_parts(epoch, 0);
-        Self {
-            epoch,
-            revision: 10,
-            state: CatalogState::Ready,
-            versions: OrdMap::new(),
-        }
+        Self { epoch, revision: 10, state: CatalogState::Ready, versions: OrdMap::new() }
     }
 
     pub(super) fn list(&self, name: &ServiceName) -> (u64, Content) {
@@ -56,10 +51,7 @@ impl Log {
 
     /// The revision of the last change of a service not after `revision`, and the list then.
     pub(super) fn list_at(&self, name: &ServiceName, revision: u64) -> (u64, Content) {
-        let version = self
-            .versions
-            .get(name)
-            .and_then(|versions| versions.get_prev(&revision));
+        let version = self.versions.get(name).and_then(|versions| versions.get_prev(&revision));
         version.map(|(at, content)| (*at, content.clone())).unwrap_or_default()
     }
 
@@ -70,9 +62,7 @@ impl Log {
 
     pub(super) fn put(&mut self, name: &str, id: &str, version: &str) -> Change {
         let (_, content) = self.list(&service(name));
-        let created = content
-            .get(id)
-            .map_or(self.revision + 1, |instance| instance.created_revision);
+        let created = content.get(id).map_or(self.revision + 1, |instance| instance.created_revision);
         let value = instance(name, id, version, created, self.revision + 1);
         self.change(name, id, Some(value))
     }
@@ -96,10 +86,7 @@ impl Log {
             (Some(_), None) => (ChangeKind::Removed, Cause::Deregistered),
         };
         let digest = digest(&content);
-        self.versions
-            .entry(name.clone())
-            .or_default()
-            .insert(self.revision, content);
+        self.versions.entry(name.clone()).or_default().insert(self.revision, content);
         Change {
             v: 1,
             epoch: self.epoch,
@@ -162,8 +149,5 @@ impl Log {
 }
 
 pub(super) fn digest(content: &Content) -> Digest {
-    content
-        .iter()
-        .map(|(id, instance)| Digest::of_instance(id, instance.modified_revision))
-        .sum()
+    content.iter().map(|(id, instance)| Digest::of_instance(id, instance.modified_revision)).sum()
 }

@@ -83,10 +83,7 @@ fn what_an_older_epoch_says_is_not_heard() {
     assert!(!consumer.is_verified(), "a replica that still has the old log");
     consumer.wait_for_ask(1_000);
     consumer.answer(&new);
-    assert_eq!(
-        consumer.snapshot().revision().map(|revision| revision.0),
-        Some(new.epoch)
-    );
+    assert_eq!(consumer.snapshot().revision().map(|revision| revision.0), Some(new.epoch));
 }
 
 #[test]
@@ -117,10 +114,7 @@ fn within_an_epoch_nothing_goes_back_even_if_every_replica_lost_the_tail() {
         consumer.fail(AskFailure::Behind);
     }
     consumer.wait_for_ask(1_000);
-    assert_eq!(
-        consumer.asks[0].min_revision, None,
-        "asked without, for the log may have another epoch"
-    );
+    assert_eq!(consumer.asks[0].min_revision, None, "asked without, for the log may have another epoch");
     consumer.answer(&before);
     assert_eq!(consumer.ids(), ["a", "b"]);
     assert!(!consumer.is_verified());
@@ -135,14 +129,8 @@ fn what_was_on_disk_is_unknown_since_then_and_becomes_a_list_by_the_first_snapsh
     assert_eq!(view.snapshot().len(), 2);
     let mut effects = Vec::new();
     view.step(1_000_000, Input::Connected, &mut effects);
-    let Some(Effect::Ask(ask)) = effects.pop() else {
-        panic!("no request")
-    };
-    view.step(
-        1_000_001,
-        Input::Answer(ask.ticket, log_with(&["b"]).reply(&Scope::Everything)),
-        &mut effects,
-    );
+    let Some(Effect::Ask(ask)) = effects.pop() else { panic!("no request") };
+    view.step(1_000_001, Input::Answer(ask.ticket, log_with(&["b"]).reply(&Scope::Everything)), &mut effects);
     assert!(view.snapshot().is_verified());
     assert_eq!(view.snapshot().len(), 1);
 }

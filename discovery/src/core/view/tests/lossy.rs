@@ -20,20 +20,14 @@ const INSTANCES: [&str; 4] = ["a", "b", "c", "d"];
 fn a_view_of_one_service_is_never_wrong_and_finds_the_truth() {
     let histories = (0..SEEDS).map(|seed| History::new(Scope::Service(service("orders")), seed).run());
     let seen = histories.fold(Seen::default(), Seen::plus);
-    assert!(
-        seen.repeated > 200 && seen.early > 500 && seen.resynchronised > 500 && seen.epochs > 50,
-        "{seen:?}"
-    );
+    assert!(seen.repeated > 200 && seen.early > 500 && seen.resynchronised > 500 && seen.epochs > 50, "{seen:?}");
 }
 
 #[test]
 fn a_view_of_all_services_is_never_wrong_and_finds_the_truth() {
     let histories = (1_000..1_000 + SEEDS).map(|seed| History::new(Scope::Everything, seed).run());
     let seen = histories.fold(Seen::default(), Seen::plus);
-    assert!(
-        seen.repeated > 200 && seen.early > 500 && seen.resynchronised > 500 && seen.epochs > 50,
-        "{seen:?}"
-    );
+    assert!(seen.repeated > 200 && seen.early > 500 && seen.resynchronised > 500 && seen.epochs > 50, "{seen:?}");
 }
 
 /// What a run met: a test that meets nothing proves nothing.
@@ -109,12 +103,7 @@ impl History {
         self.consumer.step(Input::Connected);
         self.pass(12_000);
         let snapshot = self.consumer.snapshot();
-        assert!(
-            snapshot.is_verified(),
-            "seed {}: {} at the end",
-            self.seed,
-            snapshot.state()
-        );
+        assert!(snapshot.is_verified(), "seed {}: {} at the end", self.seed, snapshot.state());
         self.check_lists_at(u64::MAX);
         let counters = self.consumer.view.counters();
         Seen {
@@ -183,14 +172,9 @@ impl History {
         }
         let copies = if self.chance(20) { 2 } else { 1 };
         for _ in 0..copies {
-            let delay_ms = if self.chance(50) {
-                self.random.up_to(400)
-            } else {
-                self.random.up_to(3)
-            };
+            let delay_ms = if self.chance(50) { self.random.up_to(400) } else { self.random.up_to(3) };
             self.sent += 1;
-            self.on_the_way
-                .insert((self.consumer.now_ms + delay_ms, self.sent), delivery.clone());
+            self.on_the_way.insert((self.consumer.now_ms + delay_ms, self.sent), delivery.clone());
         }
     }
 
@@ -210,16 +194,9 @@ impl History {
         let end_ms = self.consumer.now_ms + ms;
         loop {
             self.answer_asks();
-            let arrival = self
-                .on_the_way
-                .first_key_value()
-                .map_or(u64::MAX, |((at_ms, _), _)| *at_ms);
+            let arrival = self.on_the_way.first_key_value().map_or(u64::MAX, |((at_ms, _), _)| *at_ms);
             let tick_ms = (self.consumer.now_ms / TICK_MS + 1) * TICK_MS;
-            let next_ms = arrival
-                .min(tick_ms)
-                .min(self.pulse_due_ms)
-                .min(self.burst_due_ms)
-                .max(self.consumer.now_ms);
+            let next_ms = arrival.min(tick_ms).min(self.pulse_due_ms).min(self.burst_due_ms).max(self.consumer.now_ms);
             if next_ms > end_ms {
                 self.consumer.now_ms = end_ms;
                 return;
@@ -261,11 +238,7 @@ impl History {
         for ask in std::mem::take(&mut self.consumer.asks) {
             let lag_ms = self.random.up_to(300);
             let at_ms = self.consumer.now_ms.saturating_sub(lag_ms);
-            let replica = self
-                .logs
-                .range(..=at_ms)
-                .next_back()
-                .map_or_else(|| self.log(), |(_, log)| log);
+            let replica = self.logs.range(..=at_ms).next_back().map_or_else(|| self.log(), |(_, log)| log);
             let meets = |min: MinRevision| match min.0 {
                 Some(epoch) if epoch > replica.epoch => false,
                 Some(epoch) if epoch < replica.epoch => true,
@@ -279,10 +252,7 @@ impl History {
             let reply = if self.chance(15) { None } else { Some(Box::new(reply)) };
             self.sent += 1;
             let delay_ms = 1 + self.random.up_to(50);
-            self.on_the_way.insert(
-                (self.consumer.now_ms + delay_ms, self.sent),
-                Delivery::Reply(ask, reply),
-            );
+            self.on_the_way.insert((self.consumer.now_ms + delay_ms, self.sent), Delivery::Reply(ask, reply));
         }
         let old_ms = self.consumer.now_ms.saturating_sub(10_000);
         if let Some((&keep_ms, _)) = self.logs.range(..=old_ms).next_back() {
@@ -297,31 +267,17 @@ impl History {
             assert!(now >= last, "seed {}: went back from {last:?} to {now:?}", self.seed);
         }
         self.last_revision = snapshot.revision();
-        assert_eq!(
-            visible(&snapshot.lists),
-            visible(self.consumer.mirror()),
-            "seed {}: what was told",
-            self.seed
-        );
+        assert_eq!(visible(&snapshot.lists), visible(self.consumer.mirror()), "seed {}: what was told", self.seed);
         let Some(epoch) = self.consumer.view.epoch else { return };
         let log = &self.epochs[&epoch];
         for (name, list) in &snapshot.lists {
             let (_, content) = log.list_at(name, list.complete_through);
             let proven = list.instances.iter().filter(|(id, _)| !list.kept.contains(*id));
             let proven: Content = proven.map(|(id, instance)| (id.clone(), instance.clone())).collect();
-            assert_eq!(
-                proven, content,
-                "seed {}: {name} through {}",
-                self.seed, list.complete_through
-            );
+            assert_eq!(proven, content, "seed {}: {name} through {}", self.seed, list.complete_through);
         }
         if snapshot.is_verified() {
-            assert_eq!(
-                log.state,
-                CatalogState::Ready,
-                "seed {}: verified while recovering",
-                self.seed
-            );
+            assert_eq!(log.state, CatalogState::Ready, "seed {}: verified while recovering", self.seed);
             self.check_lists_at(snapshot.revision().map_or(0, |revision| revision.1));
         }
     }
@@ -330,19 +286,10 @@ impl History {
     fn check_lists_at(&self, revision: u64) {
         let snapshot = self.consumer.snapshot();
         let log = &self.epochs[&self.consumer.view.epoch.expect("an epoch")];
-        for name in SERVICES
-            .map(service)
-            .iter()
-            .filter(|name| self.consumer.view.scope.covers(name))
-        {
+        for name in SERVICES.map(service).iter().filter(|name| self.consumer.view.scope.covers(name)) {
             let list = snapshot.lists.get(name).cloned().unwrap_or_default();
             let (_, content) = log.list_at(name, revision.max(self.consumer.view.complete_through(name)));
-            assert_eq!(
-                list.instances.into_iter().collect::<Content>(),
-                content,
-                "seed {}: {name}",
-                self.seed
-            );
+            assert_eq!(list.instances.into_iter().collect::<Content>(), content, "seed {}: {name}", self.seed);
         }
     }
 }
@@ -351,11 +298,7 @@ impl History {
 fn visible(lists: &Lists) -> Vec<(String, String, Option<String>)> {
     let all = lists.values().flat_map(ServiceList::all);
     let words = |instance: &std::sync::Arc<muster_schemas::Instance>| {
-        (
-            instance.service().to_string(),
-            instance.id().to_string(),
-            instance.registration.version.clone(),
-        )
+        (instance.service().to_string(), instance.id().to_string(), instance.registration.version.clone())
     };
     all.map(words).collect()
 }
