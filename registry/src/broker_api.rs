@@ -51,10 +51,7 @@ pub(crate) async fn ask(
     timeout: Duration,
 ) -> Result<Bytes, AskError> {
     let waited_ms = timeout.as_millis();
-    let request = Request::new()
-        .payload(payload)
-        .inbox(client.new_inbox())
-        .timeout(Some(timeout));
+    let request = Request::new().payload(payload).inbox(client.new_inbox()).timeout(Some(timeout));
     match tokio::time::timeout(timeout, client.send_request(subject, request)).await {
         Ok(Ok(message)) => Ok(message.payload),
         Ok(Err(error)) => Err(match error.kind() {
@@ -80,13 +77,10 @@ pub(crate) async fn ask_jetstream<T: DeserializeOwned>(
     }?;
     match serde_json::from_slice(&answer) {
         Ok(Response::Ok(value)) => Ok(value),
-        Ok(Response::Err { error }) => Err(AskError::Refused {
-            code: error.error_code().0,
-            description: error.to_string(),
-        }),
-        Err(error) => Err(AskError::Failed(format!(
-            "the broker's answer to {verb} is unreadable: {error}"
-        ))),
+        Ok(Response::Err { error }) => {
+            Err(AskError::Refused { code: error.error_code().0, description: error.to_string() })
+        }
+        Err(error) => Err(AskError::Failed(format!("the broker's answer to {verb} is unreadable: {error}"))),
     }
 }
 

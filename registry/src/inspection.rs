@@ -71,12 +71,7 @@ impl Found {
 
 impl StoredEvent {
     fn as_record(&self) -> Record<'_> {
-        Record {
-            sequence: self.sequence,
-            at: self.at,
-            subject: &self.subject,
-            payload: &self.payload,
-        }
+        Record { sequence: self.sequence, at: self.at, subject: &self.subject, payload: &self.payload }
     }
 }
 
@@ -85,12 +80,7 @@ pub(crate) async fn inspect(client: &Client, subjects: &Subjects, wanted: Wanted
     let facts = tokio::time::timeout(timeout, facts(client, subjects, wanted, timeout)).await;
     match facts {
         Ok(Ok(Some(facts))) => Found::Present(Box::new(facts)),
-        Ok(
-            Ok(None)
-            | Err(AskError::Refused {
-                code: STREAM_NOT_FOUND, ..
-            }),
-        ) => Found::Missing,
+        Ok(Ok(None) | Err(AskError::Refused { code: STREAM_NOT_FOUND, .. })) => Found::Missing,
         Ok(Err(error)) => Found::Unreachable(error.to_string()),
         Err(_) => Found::Unreachable(format!("no answer within {} ms", timeout.as_millis())),
     }
@@ -103,11 +93,7 @@ async fn facts(
     wanted: Wanted,
     timeout: Duration,
 ) -> Result<Option<Facts>, AskError> {
-    let epochs = if wanted.epochs {
-        epochs(client, subjects, timeout).await?
-    } else {
-        VecDeque::new()
-    };
+    let epochs = if wanted.epochs { epochs(client, subjects, timeout).await? } else { VecDeque::new() };
     let own = match wanted.own {
         Some(sequence) => event(client, subjects, json!({ "seq": sequence }), timeout).await?,
         None => None,
@@ -130,14 +116,7 @@ async fn epochs(client: &Client, subjects: &Subjects, timeout: Duration) -> Resu
     let filter = subjects.events_of_kind(EventKind::Epoch);
     let mut epochs = VecDeque::new();
     let mut from = 1;
-    while let Some(epoch) = event(
-        client,
-        subjects,
-        json!({ "seq": from, "next_by_subj": filter }),
-        timeout,
-    )
-    .await?
-    {
+    while let Some(epoch) = event(client, subjects, json!({ "seq": from, "next_by_subj": filter }), timeout).await? {
         from = epoch.sequence + 1;
         if epochs.len() == EPOCHS_MAX {
             epochs.pop_front();
@@ -161,9 +140,7 @@ async fn event(
 ) -> Result<Option<StoredEvent>, AskError> {
     let verb = format!("STREAM.MSG.GET.{}", subjects.stream_name());
     let stored: Stored = match ask_jetstream(client, &verb, &wanted, timeout).await {
-        Err(AskError::Refused {
-            code: NO_MESSAGE_FOUND, ..
-        }) => return Ok(None),
+        Err(AskError::Refused { code: NO_MESSAGE_FOUND, .. }) => return Ok(None),
         other => other?,
     };
     let message = StreamMessage::try_from(stored.message).map_err(|error| AskError::Failed(error.to_string()))?;

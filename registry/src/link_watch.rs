@@ -104,12 +104,7 @@ struct Inbox {
 impl Inbox {
     async fn open(client: &Client) -> Option<Self> {
         let subject = client.new_inbox();
-        Some(Self {
-            messages: client.subscribe(subject.clone()).await.ok()?,
-            client: client.clone(),
-            subject,
-            sent: 0,
-        })
+        Some(Self { messages: client.subscribe(subject.clone()).await.ok()?, client: client.clone(), subject, sent: 0 })
     }
 
     async fn round_trip(&mut self) -> bool {

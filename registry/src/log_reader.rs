@@ -79,11 +79,7 @@ impl LogReader {
             // Nobody left to tell: the shell ends.
             let _ = out.send(Delivery::Stopped { reader, reason }).await;
         });
-        Self {
-            task: task.abort_handle(),
-            client: client.clone(),
-            delete,
-        }
+        Self { task: task.abort_handle(), client: client.clone(), delete }
     }
 }
 
@@ -132,10 +128,7 @@ async fn read(
 /// Subscribes, then creates the consumer that delivers there.
 async fn consume(client: &Client, stream: &str, name: &str, from_sequence: u64) -> Result<Subscriber, String> {
     let inbox = client.new_inbox();
-    let messages = client
-        .subscribe(inbox.clone())
-        .await
-        .map_err(|error| error.to_string())?;
+    let messages = client.subscribe(inbox.clone()).await.map_err(|error| error.to_string())?;
     let configuration = json!({
         "name": name,
         "deliver_subject": inbox,
@@ -175,10 +168,7 @@ async fn take(client: &Client, message: Message, delivered: &mut u64) -> Result<
     let place = message.reply.as_deref().and_then(Place::parse);
     let place = place.ok_or("the broker sent a message without its place in the stream")?;
     if place.delivered != *delivered + 1 {
-        return Err(format!(
-            "{} events were lost on the way",
-            place.delivered.saturating_sub(*delivered + 1)
-        ));
+        return Err(format!("{} events were lost on the way", place.delivered.saturating_sub(*delivered + 1)));
     }
     *delivered = place.delivered;
     Ok(Some(LogEvent {
@@ -198,10 +188,9 @@ async fn idle(client: &Client, message: &Message, delivered: u64) -> Result<(), 
     }
     let sent = header("Nats-Last-Consumer").and_then(|text| text.as_str().parse::<u64>().ok());
     match sent {
-        Some(sent) if sent != delivered => Err(format!(
-            "{} events were lost on the way",
-            sent.saturating_sub(delivered)
-        )),
+        Some(sent) if sent != delivered => {
+            Err(format!("{} events were lost on the way", sent.saturating_sub(delivered)))
+        }
         _ => Ok(()),
     }
 }
@@ -225,11 +214,7 @@ impl Place {
         let sequence = tokens.next()?.parse().ok()?;
         let delivered = tokens.next()?.parse().ok()?;
         let nanoseconds = tokens.next()?.parse().ok()?;
-        Some(Self {
-            sequence,
-            delivered,
-            nanoseconds,
-        })
+        Some(Self { sequence, delivered, nanoseconds })
     }
 }
 
@@ -239,11 +224,7 @@ mod tests {
 
     #[test]
     fn both_forms_of_the_reply_subject_are_read() {
-        let expected = Some(Place {
-            sequence: 42,
-            delivered: 7,
-            nanoseconds: 1_700_000_000_123_456_789,
-        });
+        let expected = Some(Place { sequence: 42, delivered: 7, nanoseconds: 1_700_000_000_123_456_789 });
         let short = "$JS.ACK.MUSTER_default.c.1.42.7.1700000000123456789.0";
         let long = "$JS.ACK.hub.abcdef.MUSTER_default.c.1.42.7.1700000000123456789.0.token";
         assert_eq!(Place::parse(short), expected);

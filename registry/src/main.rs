@@ -26,9 +26,7 @@ impl Settings for ProgramSettings {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let loaded = Program::new("registry")
-        .metrics(muster_registry::metric_docs)
-        .load_or_exit::<ProgramSettings>();
+    let loaded = Program::new("registry").metrics(muster_registry::metric_docs).load_or_exit::<ProgramSettings>();
     loaded.settings.log.start();
     loaded.log_warnings();
     match run(loaded.settings.registry).await {

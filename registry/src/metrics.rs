@@ -32,86 +32,44 @@ struct Asked {
 type CoreCounter = (&'static str, &'static str, fn(&Counters) -> u64);
 
 const CORE_COUNTERS: [CoreCounter; 18] = [
-    ("changes_published", "Changes that this replica published", |core| {
-        core.changes_published
+    ("changes_published", "Changes that this replica published", |core| core.changes_published),
+    ("changes_hedged", "Changes published because the publisher before this replica did not", |core| {
+        core.changes_hedged
     }),
-    (
-        "changes_hedged",
-        "Changes published because the publisher before this replica did not",
-        |core| core.changes_hedged,
-    ),
-    (
-        "changes_seen",
-        "Changes that another replica was seen to publish first",
-        |core| core.changes_seen,
-    ),
-    ("changes_given_up", "Changes neither published nor seen to be", |core| {
-        core.changes_given_up
-    }),
+    ("changes_seen", "Changes that another replica was seen to publish first", |core| core.changes_seen),
+    ("changes_given_up", "Changes neither published nor seen to be", |core| core.changes_given_up),
     ("pulses_published", "Pulses published", |core| core.pulses_published),
     ("notices_sent", "Notices sent to agents", |core| core.notices_sent),
-    ("beacons_heard", "Beacons of other replicas heard", |core| {
-        core.beacons_heard
-    }),
+    ("beacons_heard", "Beacons of other replicas heard", |core| core.beacons_heard),
     ("heartbeats", "Heartbeats of agents taken in", |core| core.heartbeats),
-    (
-        "heartbeats_refused",
-        "Heartbeats unreadable, or not above the last counter",
-        |core| core.heartbeats_refused,
-    ),
+    ("heartbeats_refused", "Heartbeats unreadable, or not above the last counter", |core| core.heartbeats_refused),
     ("marks", "Own marks processed", |core| core.marks),
-    ("marks_charged", "Own marks that charged leases", |core| {
-        core.marks_charged
-    }),
+    ("marks_charged", "Own marks that charged leases", |core| core.marks_charged),
     ("probes", "Probes sent to agents", |core| core.probes),
     ("announces", "Agents asked to announce", |core| core.announces),
-    (
-        "proposal_batches_failed",
-        "Batches of proposals not acknowledged in full",
-        |core| core.batches_failed,
-    ),
-    ("log_suspicions", "Checks of the log that failed", |core| {
-        core.suspicions
-    }),
+    ("proposal_batches_failed", "Batches of proposals not acknowledged in full", |core| core.batches_failed),
+    ("log_suspicions", "Checks of the log that failed", |core| core.suspicions),
     ("logs_broken", "Logs believed to be broken", |core| core.logs_broken),
-    (
-        "messages_refused",
-        "Messages of other replicas unreadable or of no use",
-        |core| core.messages_refused,
-    ),
+    ("messages_refused", "Messages of other replicas unreadable or of no use", |core| core.messages_refused),
     ("alarms", "Alarms raised", |core| core.alarms),
 ];
 
 type CoreGauge = (&'static str, Unit, &'static str, fn(&Status) -> u64);
 
 const CORE_GAUGES: [CoreGauge; 9] = [
-    ("revision", Unit::None, "How far the log is folded", |status| {
-        status.revision
-    }),
-    ("services", Unit::None, "Services with instances", |status| {
-        status.services
-    }),
+    ("revision", Unit::None, "How far the log is folded", |status| status.revision),
+    ("services", Unit::None, "Services with instances", |status| status.services),
     ("instances", Unit::None, "Instances", |status| status.instances),
     ("tombstones", Unit::None, "Tombstones kept", |status| status.tombstones),
     ("intents", Unit::None, "Intents in force", |status| status.intents),
-    ("agents", Unit::None, "Agents heard in the last TTL", |status| {
-        status.agents
-    }),
+    ("agents", Unit::None, "Agents heard in the last TTL", |status| status.agents),
     ("replicas", Unit::None, "Replicas heard, this one included", |status| {
         u64::try_from(status.replicas.len()).unwrap_or(u64::MAX)
     }),
-    (
-        "publisher",
-        Unit::None,
-        "1 if this replica publishes changes first",
-        |status| u64::from(status.rank == Some(0)),
-    ),
-    (
-        "head_age",
-        Unit::Seconds,
-        "Time since the stream confirmed that this replica is at its end",
-        |status| status.head_age_ms.unwrap_or(0) / 1_000,
-    ),
+    ("publisher", Unit::None, "1 if this replica publishes changes first", |status| u64::from(status.rank == Some(0))),
+    ("head_age", Unit::Seconds, "Time since the stream confirmed that this replica is at its end", |status| {
+        status.head_age_ms.unwrap_or(0) / 1_000
+    }),
 ];
 
 /// The core's numbers.
@@ -129,11 +87,7 @@ impl CoreMetrics {
         Self {
             counters: counters.into(),
             gauges: gauges.into(),
-            events: metrics.counters(
-                "events_folded",
-                &["outcome"],
-                "Events of the log folded, by what became of them",
-            ),
+            events: metrics.counters("events_folded", &["outcome"], "Events of the log folded, by what became of them"),
             proposed: metrics.counters("events_proposed", &["kind"], "Events proposed, by kind"),
         }
     }
@@ -174,20 +128,13 @@ impl QueryMetrics {
             "Queries answered, by what was asked and answered: ok or the error",
         );
         let answered = Endpoint::ALL.map(|endpoint| {
-            let asked = Asked {
-                endpoint: endpoint.as_str(),
-                answer: "ok",
-            };
+            let asked = Asked { endpoint: endpoint.as_str(), answer: "ok" };
             queries.get_or_create(&asked).clone()
         });
         Self {
             answered,
             queries,
-            waiting: metrics.gauge(
-                "queries_waiting",
-                Unit::None,
-                "Queries that wait for their min_revision",
-            ),
+            waiting: metrics.gauge("queries_waiting", Unit::None, "Queries that wait for their min_revision"),
             held: metrics.gauge("answers_held", Unit::None, "Large answers of which the rest is held"),
             serving: metrics.gauge("serving", Unit::None, "1 if this replica answers queries"),
         }
@@ -198,10 +145,7 @@ impl QueryMetrics {
         match error {
             None => self.answered[endpoint as usize].inc(),
             Some(code) => {
-                let asked = Asked {
-                    endpoint: endpoint.as_str(),
-                    answer: code.as_str(),
-                };
+                let asked = Asked { endpoint: endpoint.as_str(), answer: code.as_str() };
                 self.queries.get_or_create(&asked).inc()
             }
         };

@@ -88,10 +88,7 @@ async fn append(client: &Client, events: Vec<ProposedEvent>) -> Option<bool> {
     let replies = client.subscribe(format!("{inbox}.*")).await.ok()?;
     for (number, event) in events.into_iter().enumerate() {
         let reply = format!("{inbox}.{number}");
-        client
-            .publish_with_reply(event.subject, reply, event.payload)
-            .await
-            .ok()?;
+        client.publish_with_reply(event.subject, reply, event.payload).await.ok()?;
     }
     let mut replies = replies.take(count);
     while let Some(reply) = replies.next().await {

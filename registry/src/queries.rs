@@ -2,6 +2,7 @@
 
 mod answering;
 mod cursors;
+mod encoded;
 mod encoding;
 mod endpoint;
 mod service_api;
@@ -174,18 +175,15 @@ impl Queries {
     }
 
     fn show_readiness(&self, can_answer: bool) {
-        self.shown
-            .metrics
-            .show(self.waiting.len(), self.answering.held(), can_answer);
+        self.shown.metrics.show(self.waiting.len(), self.answering.held(), can_answer);
         let Some(readiness) = &self.shown.readiness else { return };
-        let now = if can_answer {
+        let connected = self.client.connection_state() == async_nats::connection::State::Connected;
+        let now = if !connected {
+            Readiness::not_ready("disconnected", "no connection to the broker")
+        } else if can_answer {
             Readiness::ready(state_word(&self.snapshot))
         } else {
-            let reason = self
-                .snapshot
-                .reason
-                .as_deref()
-                .unwrap_or("not confirmed to be at the log's end");
+            let reason = self.snapshot.reason.as_deref().unwrap_or("not confirmed to be at the log's end");
             Readiness::not_ready(state_word(&self.snapshot), reason)
         };
         readiness.send_if_modified(|shown| {
@@ -246,13 +244,7 @@ impl Queries {
         };
         let since = Instant::now();
         let asked = match self.understand(&message) {
-            Ok((query, request)) => Asked {
-                endpoint,
-                reply,
-                query,
-                request,
-                since,
-            },
+            Ok((query, request)) => Asked { endpoint, reply, query, request, since },
             Err(error) => {
                 self.count(endpoint, since, Some(&error));
                 self.send_error(reply, &error).await;
@@ -287,11 +279,7 @@ impl Queries {
 
     /// Only below the configured prefixes: whoever asks chooses the reply subject, and could have us publish anywhere.
     fn is_permitted(&self, reply: &Subject) -> bool {
-        let permitted = self
-            .settings
-            .reply_prefixes
-            .iter()
-            .any(|prefix| reply.starts_with(prefix.as_str()));
+        let permitted = self.settings.reply_prefixes.iter().any(|prefix| reply.starts_with(prefix.as_str()));
         if !permitted {
             limited("reply prefix", |suppressed| {
                 let prefixes = self.settings.reply_prefixes.join(", ");
@@ -322,10 +310,7 @@ impl Queries {
     async fn answer(&mut self, asked: Asked) {
         let (now_ms, payload_max) = (self.clock.now_ms(), self.client.max_payload());
         let Asked { query, request, .. } = &asked;
-        match self
-            .answering
-            .answer(now_ms, &self.snapshot, query, request, payload_max)
-        {
+        match self.answering.answer(now_ms, &self.snapshot, query, request, payload_max) {
             Ok(bytes) => {
                 self.count(asked.endpoint, asked.since, None);
                 self.send(asked.reply, None, bytes).await;
@@ -375,9 +360,7 @@ impl Queries {
             None => self.client.publish(reply, bytes.into()).await,
         };
         if let Err(error) = sent {
-            limited("answer", |suppressed| {
-                tracing::warn!(suppressed, "an answer was not sent: {error}")
-            });
+            limited("answer", |suppressed| tracing::warn!(suppressed, "an answer was not sent: {error}"));
         }
     }
 
@@ -416,11 +399,5 @@ fn behind(wanted: Option<MinRevision>, snapshot: &Snapshot) -> QueryError {
         None => "this replica knows no log yet".to_owned(),
     };
     let help = "ask again, another replica may answer; after a change of epoch ask without it";
-    QueryError::new(
-        ErrorCode::Behind,
-        &message,
-        "min_revision",
-        value.unwrap_or_default(),
-        help,
-    )
+    QueryError::new(ErrorCode::Behind, &message, "min_revision", value.unwrap_or_default(), help)
 }

@@ -58,10 +58,7 @@ pub async fn run(settings: RegistrySettings, stop: Stop) -> Result<(), RegistryE
     check_stream(&links.output, &subjects, settings.stream_replicas).await?;
     tracing::info!(%replica, namespace = %subjects.namespace(), version = env!("CARGO_PKG_VERSION"), "registry starting");
 
-    let timing = Timing {
-        listen_ms: settings.listen_period.as_ms(),
-        ..Timing::default()
-    };
+    let timing = Timing { listen_ms: settings.listen_period.as_ms(), ..Timing::default() };
     let core = ReplicaSettings {
         subjects: subjects.clone(),
         replica: replica.clone(),
@@ -161,11 +158,7 @@ impl Links {
         // Answers that the broker refuses would look like a registry that is not there.
         let replies = settings.reply_prefixes().into_iter();
         queries.extend(replies.map(|prefix| Need::publish(format!("{prefix}permission-check"))));
-        tokio::try_join!(
-            links.log.verify(&log),
-            links.output.verify(&output),
-            links.queries.verify(&queries)
-        )?;
+        tokio::try_join!(links.log.verify(&log), links.output.verify(&output), links.queries.verify(&queries))?;
         Ok(links)
     }
 }
@@ -178,10 +171,8 @@ fn role(replica: &ReplicaId, purpose: &str) -> Role {
 fn needs(subjects: &Subjects, replica: &ReplicaId) -> (Vec<Need>, Vec<Need>, Vec<Need>) {
     let stream = subjects.stream_name();
     let api = |verb: String| Need::publish(broker_api::subject(&verb));
-    let log = vec![
-        Need::subscribe(subjects.all_heartbeats()),
-        api(format!("CONSUMER.CREATE.{stream}.permission-check")),
-    ];
+    let log =
+        vec![Need::subscribe(subjects.all_heartbeats()), api(format!("CONSUMER.CREATE.{stream}.permission-check"))];
     // Names that nobody has, for subjects with a name in them.
     let service: Option<ServiceName> = "permission-check".parse().ok();
     let agent: Option<AgentId> = "permission-check".parse().ok();
@@ -200,11 +191,7 @@ fn needs(subjects: &Subjects, replica: &ReplicaId) -> (Vec<Need>, Vec<Need>, Vec
     ];
     output.extend(service.map(|service| Need::publish(subjects.change(&service))));
     let verbs = [Verb::Probe, Verb::Announce, Verb::Notice];
-    output.extend(
-        agent
-            .into_iter()
-            .flat_map(|agent| verbs.map(|verb| Need::publish(subjects.to_agent(&agent, verb)))),
-    );
+    output.extend(agent.into_iter().flat_map(|agent| verbs.map(|verb| Need::publish(subjects.to_agent(&agent, verb)))));
     let queries = vec![
         Need::queue_subscribe(subjects.query(&Query::Snapshot), "permission-check"),
         Need::subscribe(subjects.all_next(replica)),
@@ -218,11 +205,7 @@ async fn check_stream(output: &Connection, subjects: &Subjects, replicas: Option
     match stream::info(output.client(), subjects, STREAM_TIMEOUT).await {
         Ok(Some(info)) => {
             let differences = stream::differences(subjects, replicas, &info.config);
-            if differences.is_empty() {
-                Ok(())
-            } else {
-                Err(RegistryError::StreamDiffers { stream, differences })
-            }
+            if differences.is_empty() { Ok(()) } else { Err(RegistryError::StreamDiffers { stream, differences }) }
         }
         Ok(None) => Ok(()),
         Err(error) => {
@@ -258,12 +241,7 @@ async fn connect_shell(
     let recheck = Arc::new(Notify::new());
     let log = link_watch::watch(LinkRole::Log, links.log.clone(), Arc::default(), changes.clone());
     tokio::spawn(log);
-    tokio::spawn(link_watch::watch(
-        LinkRole::Output,
-        links.output.clone(),
-        Arc::clone(&recheck),
-        changes,
-    ));
+    tokio::spawn(link_watch::watch(LinkRole::Output, links.output.clone(), Arc::clone(&recheck), changes));
     tokio::spawn({
         let (broker, role) = (settings.broker.clone(), role(replica, "proposals").ends_at_disconnect());
         let (timeout, answers) = (Duration::from_millis(timing.propose_timeout_ms), answers.clone());
@@ -289,7 +267,5 @@ async fn connect_shell(
 
 async fn listen(connection: &Connection, subject: String) -> Result<Subscriber, RegistryError> {
     let subscribed = connection.client().subscribe(subject).await;
-    subscribed.map_err(|_| RegistryError::Closed {
-        connection: connection.name().to_owned(),
-    })
+    subscribed.map_err(|_| RegistryError::Closed { connection: connection.name().to_owned() })
 }

@@ -27,13 +27,7 @@ pub struct RegistrySettings {
     #[arg(long, value_name = "NAME", help_heading = "Registry")]
     pub datacenter: Option<String>,
     /// Answer only to reply subjects below these, or somebody could have answers sent anywhere
-    #[arg(
-        long,
-        value_name = "SUBJECT",
-        value_delimiter = ',',
-        default_value = "_INBOX",
-        help_heading = "Registry"
-    )]
+    #[arg(long, value_name = "SUBJECT", value_delimiter = ',', default_value = "_INBOX", help_heading = "Registry")]
     pub reply_prefix: Vec<String>,
     /// File with a JWT and its seed for the connection that answers queries, whose user may publish replies and nothing else
     #[arg(long, value_name = "FILE", group = "answers_credentials", help_heading = "Registry")]
@@ -65,10 +59,7 @@ impl RegistrySettings {
     /// To be called from the program's own check.
     pub fn check(&mut self, check: &mut Check) {
         self.broker.check(check);
-        if self
-            .stream_replicas
-            .is_some_and(|count| !(1..=STREAM_REPLICAS_MAX).contains(&count))
-        {
+        if self.stream_replicas.is_some_and(|count| !(1..=STREAM_REPLICAS_MAX).contains(&count)) {
             check.refuse("stream_replicas", "must be from 1 to 5; 3 suits a cluster");
         }
         for (key, file) in [
@@ -81,21 +72,11 @@ impl RegistrySettings {
             }
         }
         if self.answers_user.is_some() != self.answers_password_file.is_some() {
-            check.refuse(
-                "answers_user",
-                "--answers-user and --answers-password-file need each other",
-            );
+            check.refuse("answers_user", "--answers-user and --answers-password-file need each other");
         }
         let is_token = |token: &str| !token.is_empty() && !token.contains(['*', '>', ' ', '\t']);
-        if !self
-            .reply_prefix
-            .iter()
-            .all(|prefix| prefix.trim_end_matches('.').split('.').all(is_token))
-        {
-            check.refuse(
-                "reply_prefix",
-                "write tokens separated by dots, without spaces and wildcards",
-            );
+        if !self.reply_prefix.iter().all(|prefix| prefix.trim_end_matches('.').split('.').all(is_token)) {
+            check.refuse("reply_prefix", "write tokens separated by dots, without spaces and wildcards");
         }
     }
 

@@ -152,40 +152,30 @@ impl Shell {
                         subject: event.message.subject.as_str(),
                         payload: &event.message.payload,
                     };
-                    self.step(Input::Record {
-                        reader: *reader,
-                        record,
-                    });
+                    self.step(Input::Record { reader: *reader, record });
                 }
             }
             Delivery::Stopped { reader, reason } => {
                 tracing::debug!(reader, reason, "the log reader ended");
-                self.step(Input::ReaderStopped {
-                    reader: *reader,
-                    reason,
-                });
+                self.step(Input::ReaderStopped { reader: *reader, reason });
             }
         }
     }
 
     fn answer(&mut self, answer: &Answer) {
         match answer {
-            Answer::Inspected { check, found } => self.step(Input::LogInspected {
-                check: *check,
-                found: found.as_inspection(),
-            }),
-            Answer::Probed { probe, outcome } => self.step(Input::Probed {
-                probe: *probe,
-                outcome: outcome.as_outcome(),
-            }),
-            Answer::Announced { request, instances } => self.step(Input::Announced {
-                request: *request,
-                instances: *instances,
-            }),
-            Answer::Proposed(proposed) => self.step(Input::Proposed {
-                batch: proposed.batch,
-                acknowledged: proposed.acknowledged,
-            }),
+            Answer::Inspected { check, found } => {
+                self.step(Input::LogInspected { check: *check, found: found.as_inspection() })
+            }
+            Answer::Probed { probe, outcome } => {
+                self.step(Input::Probed { probe: *probe, outcome: outcome.as_outcome() })
+            }
+            Answer::Announced { request, instances } => {
+                self.step(Input::Announced { request: *request, instances: *instances })
+            }
+            Answer::Proposed(proposed) => {
+                self.step(Input::Proposed { batch: proposed.batch, acknowledged: proposed.acknowledged })
+            }
         }
     }
 

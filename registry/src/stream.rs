@@ -67,11 +67,7 @@ pub fn differences(subjects: &Subjects, replicas: Option<usize>, found: &Config)
     compare("subjects", wanted.subjects.join(", "), found.subjects.join(", "));
     compare("storage", word(&wanted.storage), word(&found.storage));
     compare("retention", word(&wanted.retention), word(&found.retention));
-    compare(
-        "num_replicas",
-        wanted.num_replicas.to_string(),
-        found.num_replicas.to_string(),
-    );
+    compare("num_replicas", wanted.num_replicas.to_string(), found.num_replicas.to_string());
     compare("max_age", period(wanted.max_age), period(found.max_age));
     compare("max_bytes", limit(wanted.max_bytes), limit(found.max_bytes));
     compare("max_msgs", limit(wanted.max_messages), limit(found.max_messages));
@@ -79,17 +75,9 @@ pub fn differences(subjects: &Subjects, replicas: Option<usize>, found: &Config)
     compare("max_msgs_per_subject", limit(wanted_per), limit(found_per));
     let size = usize::try_from(found.max_message_size).unwrap_or(0);
     if size > 0 && size < CARRY_BYTES_MAX {
-        compare(
-            "max_msg_size",
-            format!("none, or at least {CARRY_BYTES_MAX}"),
-            size.to_string(),
-        );
+        compare("max_msg_size", format!("none, or at least {CARRY_BYTES_MAX}"), size.to_string());
     }
-    compare(
-        "duplicate_window",
-        period(wanted.duplicate_window),
-        period(found.duplicate_window),
-    );
+    compare("duplicate_window", period(wanted.duplicate_window), period(found.duplicate_window));
     for (field, wanted, found) in [
         ("deny_delete", wanted.deny_delete, found.deny_delete),
         ("deny_purge", wanted.deny_purge, found.deny_purge),
@@ -98,11 +86,7 @@ pub fn differences(subjects: &Subjects, replicas: Option<usize>, found: &Config)
         ("no_ack", wanted.no_ack, found.no_ack),
         ("sealed", wanted.sealed, found.sealed),
         ("mirror", false, found.mirror.is_some()),
-        (
-            "sources",
-            false,
-            found.sources.as_ref().is_some_and(|sources| !sources.is_empty()),
-        ),
+        ("sources", false, found.sources.as_ref().is_some_and(|sources| !sources.is_empty())),
         ("subject_transform", false, found.subject_transform.is_some()),
         ("allow_msg_ttl", wanted.allow_message_ttl, found.allow_message_ttl),
     ] {
@@ -124,11 +108,7 @@ fn limit(value: i64) -> String {
 }
 
 fn period(value: Duration) -> String {
-    if value.is_zero() {
-        "none".into()
-    } else {
-        format!("{value:?}")
-    }
+    if value.is_zero() { "none".into() } else { format!("{value:?}") }
 }
 
 /// The stream's description and state; `None` if the broker says that there is no such stream.
@@ -136,9 +116,7 @@ pub(crate) async fn info(client: &Client, subjects: &Subjects, timeout: Duration
     let verb = format!("STREAM.INFO.{}", subjects.stream_name());
     match ask_jetstream(client, &verb, &serde_json::json!({}), timeout).await {
         Ok(info) => Ok(Some(info)),
-        Err(AskError::Refused {
-            code: STREAM_NOT_FOUND, ..
-        }) => Ok(None),
+        Err(AskError::Refused { code: STREAM_NOT_FOUND, .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -148,11 +126,7 @@ pub(crate) async fn create(client: &Client, subjects: &Subjects, replicas: usize
     let verb = format!("STREAM.CREATE.{}", subjects.stream_name());
     let configuration = configuration(subjects, replicas);
     match ask_jetstream::<serde_json::Value>(client, &verb, &configuration, CREATE_TIMEOUT).await {
-        Ok(_)
-        | Err(AskError::Refused {
-            code: STREAM_NAME_IN_USE,
-            ..
-        }) => Ok(()),
+        Ok(_) | Err(AskError::Refused { code: STREAM_NAME_IN_USE, .. }) => Ok(()),
         Err(error) => Err(error),
     }
 }
@@ -177,10 +151,7 @@ mod tests {
         found.storage = StorageType::Memory;
         found.max_age = Duration::from_secs(3600);
         found.deny_delete = false;
-        let lines: Vec<String> = differences(&subjects(), Some(3), &found)
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let lines: Vec<String> = differences(&subjects(), Some(3), &found).iter().map(ToString::to_string).collect();
         assert_eq!(
             lines,
             [

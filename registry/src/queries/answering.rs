@@ -8,6 +8,7 @@ use muster_schemas::subject::Query;
 use muster_schemas::{InstanceId, ReplicaId, ServiceName, Subjects};
 
 use super::cursors::{Cursor, Cursors, Position};
+use super::encoded::Encoded;
 use super::encoding::{Chunk, HEAD_BYTES, Head, reply};
 use crate::core::replica::Snapshot;
 
@@ -20,6 +21,16 @@ pub(super) struct Answering {
     subjects: Subjects,
     replica: ReplicaId,
     cursors: Cursors,
+    encoded: Encoded,
+}
+
+/// A chunk of an answer that is to be written.
+struct Wanted<'a> {
+    snapshot: &'a Arc<Snapshot>,
+    query: &'a Query,
+    request: &'a Request,
+    /// Where it begins, and which chunk it is, unless it is the first.
+    at: Option<(Cursor, Position)>,
 }
 
 impl Answering {
@@ -28,6 +39,7 @@ impl Answering {
             subjects: subjects.clone(),
             replica: replica.clone(),
             cursors: Cursors::new(cursor_period_ms),
+            encoded: Encoded::default(),
         }
     }
 
@@ -50,79 +62,56 @@ impl Answering {
     ) -> Result<Vec<u8>, QueryError> {
         if request.limit == Some(0) {
             let help = "leave it out, or ask for at least one";
-            return Err(QueryError::new(
-                ErrorCode::BadRequest,
-                "a limit of nothing",
-                "limit",
-                0,
-                help,
-            ));
+            return Err(QueryError::new(ErrorCode::BadRequest, "a limit of nothing", "limit", 0, help));
         }
+        let bytes_max = payload_max.min(REPLY_BYTES_MAX).saturating_sub(HEAD_BYTES);
+        let first = Wanted { snapshot, query, request, at: None };
         match query {
             Query::Next(_, cursor) => {
                 let (cursor, held, from) = self.cursors.take(now_ms, cursor)?;
-                let origin = Origin::Cursor(cursor);
-                self.chunk(
-                    now_ms,
-                    &held.snapshot,
-                    &held.query,
-                    &held.request,
-                    Some(&from),
-                    origin,
-                    payload_max,
-                )
+                let at = Some((cursor, from));
+                let wanted = Wanted { snapshot: &held.snapshot, query: &held.query, request: &held.request, at };
+                self.chunk(now_ms, wanted, bytes_max)
             }
             Query::Instance(service, instance) => {
                 find(snapshot, service, instance)?;
-                self.chunk(now_ms, snapshot, query, request, None, Origin::Query, payload_max)
+                self.chunk(now_ms, first, bytes_max)
             }
-            _ => self.chunk(now_ms, snapshot, query, request, None, Origin::Query, payload_max),
+            Query::Service(service) if request.filter.is_none() && request.limit.is_none() => {
+                match self.encoded.service(&snapshot.catalog, service, bytes_max) {
+                    Some(services) => Ok(reply(&head(now_ms, snapshot)?, &services)),
+                    None => self.chunk(now_ms, first, bytes_max),
+                }
+            }
+            _ => self.chunk(now_ms, first, bytes_max),
         }
     }
 
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "one call site each; a struct for them would be named after this function"
-    )]
-    fn chunk(
-        &mut self,
-        now_ms: u64,
-        snapshot: &Arc<Snapshot>,
-        query: &Query,
-        request: &Request,
-        from: Option<&Position>,
-        origin: Origin,
-        payload_max: usize,
-    ) -> Result<Vec<u8>, QueryError> {
-        let (Some(epoch), Some(confirmed_ms)) = (snapshot.epoch, snapshot.head_confirmed_ms) else {
-            return Err(not_ready(snapshot));
-        };
-        let bytes_max = payload_max.min(REPLY_BYTES_MAX).saturating_sub(HEAD_BYTES);
+    fn chunk(&mut self, now_ms: u64, wanted: Wanted<'_>, bytes_max: usize) -> Result<Vec<u8>, QueryError> {
+        let Wanted { snapshot, query, request, at } = wanted;
+        let mut head = head(now_ms, snapshot)?;
+        let from = at.as_ref().map(|(_, from)| from);
         let (services, next) = Chunk::write(&snapshot.catalog, query, request, from, bytes_max)?;
         let next = next.map(|next| {
-            let cursor = match origin {
-                Origin::Query => self.cursors.hold(now_ms, snapshot, query, request, next),
-                Origin::Cursor(cursor) => self.cursors.advance(now_ms, cursor, next),
+            let cursor = match at {
+                None => self.cursors.hold(now_ms, snapshot, query, request, next),
+                Some((cursor, _)) => self.cursors.advance(now_ms, cursor, next),
             };
-            self.subjects
-                .query(&Query::Next(self.replica.clone(), cursor.to_string()))
+            self.subjects.query(&Query::Next(self.replica.clone(), cursor.to_string()))
         });
-        let mut head = Head::new(
-            epoch,
-            snapshot.revision,
-            snapshot.state,
-            now_ms.saturating_sub(confirmed_ms),
-        );
         head.next = next.as_deref();
         Ok(reply(&head, &services))
     }
 }
 
-/// Where a chunk was asked for.
-#[derive(Debug, Clone, Copy)]
-enum Origin {
-    Query,
-    Cursor(Cursor),
+fn head<'a>(now_ms: u64, snapshot: &Snapshot) -> Result<Head<'a>, QueryError> {
+    match (snapshot.epoch, snapshot.head_confirmed_ms) {
+        (Some(epoch), Some(confirmed_ms)) => {
+            let head_age_ms = now_ms.saturating_sub(confirmed_ms);
+            Ok(Head::new(epoch, snapshot.revision, snapshot.state, head_age_ms))
+        }
+        _ => Err(not_ready(snapshot)),
+    }
 }
 
 /// Why a replica does not answer from its catalog.
@@ -134,13 +123,7 @@ pub(super) fn not_ready(snapshot: &Snapshot) -> QueryError {
     };
     let reason = snapshot.reason.as_deref().unwrap_or("it is not at the log's end");
     let help = format!("{reason}; ask again, another replica may answer");
-    QueryError::new(
-        ErrorCode::NotReady,
-        "this replica cannot answer now",
-        "state",
-        state,
-        &help,
-    )
+    QueryError::new(ErrorCode::NotReady, "this replica cannot answer now", "state", state, &help)
 }
 
 /// Refuses a query for an instance that is not there; while the catalog recovers, only a tombstone proves that.

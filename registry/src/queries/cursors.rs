@@ -57,20 +57,14 @@ impl std::fmt::Display for Cursor {
 impl Cursor {
     fn parse(text: &str) -> Option<Self> {
         let (answer, chunk) = text.split_once('-')?;
-        let cursor = Self {
-            answer: u64::from_str_radix(answer, 16).ok()?,
-            chunk: chunk.parse().ok()?,
-        };
+        let cursor = Self { answer: u64::from_str_radix(answer, 16).ok()?, chunk: chunk.parse().ok()? };
         (cursor.to_string() == text).then_some(cursor)
     }
 }
 
 impl Cursors {
     pub(super) fn new(period_ms: u64) -> Self {
-        Self {
-            period_ms,
-            held: HashMap::new(),
-        }
+        Self { period_ms, held: HashMap::new() }
     }
 
     /// How many are held.
@@ -89,18 +83,11 @@ impl Cursors {
     ) -> Cursor {
         self.forget_expired(now_ms);
         if self.held.len() >= HELD_MAX
-            && let Some(oldest) = self
-                .held
-                .iter()
-                .min_by_key(|(_, held)| held.used_ms)
-                .map(|(answer, _)| *answer)
+            && let Some(oldest) = self.held.iter().min_by_key(|(_, held)| held.used_ms).map(|(answer, _)| *answer)
         {
             self.held.remove(&oldest);
         }
-        let cursor = Cursor {
-            answer: rand::random(),
-            chunk: 1,
-        };
+        let cursor = Cursor { answer: rand::random(), chunk: 1 };
         let held = Held {
             snapshot: Arc::clone(snapshot),
             query: query.clone(),
@@ -122,30 +109,19 @@ impl Cursors {
         let found = Cursor::parse(text).and_then(|cursor| {
             let held = self.held.get(&cursor.answer)?;
             let places = std::iter::once(&held.next).chain(&held.before);
-            let place = places
-                .filter(|(chunk, _)| *chunk == cursor.chunk)
-                .map(|(_, position)| position.clone())
-                .next()?;
+            let place =
+                places.filter(|(chunk, _)| *chunk == cursor.chunk).map(|(_, position)| position.clone()).next()?;
             Some((cursor, held.clone(), place))
         });
         found.ok_or_else(|| {
             let help = "begin again with the query itself: what is left of an answer is held for 30 s by one replica";
-            QueryError::new(
-                ErrorCode::CursorExpired,
-                "this chunk is no longer held",
-                "cursor",
-                text,
-                help,
-            )
+            QueryError::new(ErrorCode::CursorExpired, "this chunk is no longer held", "cursor", text, help)
         })
     }
 
     /// The chunk of a cursor was sent; what is left begins here.
     pub(super) fn advance(&mut self, now_ms: u64, cursor: Cursor, next: Position) -> Cursor {
-        let following = Cursor {
-            answer: cursor.answer,
-            chunk: cursor.chunk + 1,
-        };
+        let following = Cursor { answer: cursor.answer, chunk: cursor.chunk + 1 };
         if let Some(held) = self.held.get_mut(&cursor.answer)
             && held.next.0 == cursor.chunk
         {
@@ -157,7 +133,6 @@ impl Cursors {
 
     fn forget_expired(&mut self, now_ms: u64) {
         let period_ms = self.period_ms;
-        self.held
-            .retain(|_, held| now_ms.saturating_sub(held.used_ms) <= period_ms);
+        self.held.retain(|_, held| now_ms.saturating_sub(held.used_ms) <= period_ms);
     }
 }

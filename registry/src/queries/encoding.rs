@@ -24,14 +24,7 @@ pub(super) struct Head<'a> {
 
 impl Head<'_> {
     pub(super) fn new(epoch: EpochId, revision: u64, state: CatalogState, head_age_ms: u64) -> Self {
-        Self {
-            v: WIRE_VERSION,
-            epoch,
-            revision,
-            state,
-            head_age_ms,
-            next: None,
-        }
+        Self { v: WIRE_VERSION, epoch, revision, state, head_age_ms, next: None }
     }
 }
 
@@ -157,10 +150,7 @@ impl<'a> Chunk<'a> {
         if held.total() == 0 {
             return None;
         }
-        let start = Position {
-            service: service.clone(),
-            after: None,
-        };
+        let start = Position { service: service.clone(), after: None };
         if self.items_left == 0 || self.service(service, held, None, std::iter::empty()).is_err() {
             return Some(start);
         }
@@ -176,10 +166,7 @@ impl<'a> Chunk<'a> {
         after: Option<&InstanceId>,
         instances: impl Iterator<Item = &'i Arc<Instance>>,
     ) -> Result<(), Position> {
-        let mut next = Position {
-            service: service.clone(),
-            after: after.cloned(),
-        };
+        let mut next = Position { service: service.clone(), after: after.cloned() };
         let start = self.bytes.len();
         let tail = self.tail(service);
         if self.open(service, held, tail.len()).is_err() {
@@ -243,11 +230,7 @@ impl<'a> Chunk<'a> {
     }
 
     fn fits(&self, tail: usize) -> Result<(), Full> {
-        if self.bytes.len() + tail <= self.bytes_max {
-            Ok(())
-        } else {
-            Err(Full)
-        }
+        if self.bytes.len() + tail <= self.bytes_max { Ok(()) } else { Err(Full) }
     }
 
     /// What stands behind a service's instances. Conflicts are left out where they would leave no room for instances:
@@ -273,13 +256,7 @@ fn too_large(at: &Position, bytes_max: usize) -> QueryError {
         None => at.service.to_string(),
     };
     let message = format!("one item of the answer is larger than the {bytes_max} bytes that a message may have");
-    QueryError::new(
-        ErrorCode::TooLarge,
-        &message,
-        "service",
-        what,
-        "raise `max_payload` of the broker",
-    )
+    QueryError::new(ErrorCode::TooLarge, &message, "service", what, "raise `max_payload` of the broker")
 }
 
 fn write(bytes: &mut Vec<u8>, value: &impl Serialize) {

@@ -17,14 +17,8 @@ pub(crate) enum Endpoint {
 }
 
 impl Endpoint {
-    pub(crate) const ALL: [Self; 6] = [
-        Self::Services,
-        Self::Service,
-        Self::Instance,
-        Self::Snapshot,
-        Self::Status,
-        Self::Next,
-    ];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Services, Self::Service, Self::Instance, Self::Snapshot, Self::Status, Self::Next];
 
     /// The name shown by tools.
     pub(crate) fn as_str(self) -> &'static str {

@@ -121,12 +121,7 @@ impl ServiceApi {
             ("wire_version", WIRE_VERSION.to_string()),
         ]);
         Self {
-            identity: Identity {
-                name: NAME,
-                id: replica.token(),
-                version: env!("CARGO_PKG_VERSION"),
-                metadata,
-            },
+            identity: Identity { name: NAME, id: replica.token(), version: env!("CARGO_PKG_VERSION"), metadata },
             started,
             subjects: subjects.clone(),
             replica: replica.clone(),
@@ -137,11 +132,7 @@ impl ServiceApi {
     /// Where a verb is asked: of all services, of those of this name, of this replica.
     pub(super) fn subjects(&self, verb: Verb) -> [String; 3] {
         let (verb, name, id) = (verb.as_str(), self.identity.name, &self.identity.id);
-        [
-            format!("{PREFIX}.{verb}"),
-            format!("{PREFIX}.{verb}.{name}"),
-            format!("{PREFIX}.{verb}.{name}.{id}"),
-        ]
+        [format!("{PREFIX}.{verb}"), format!("{PREFIX}.{verb}.{name}"), format!("{PREFIX}.{verb}.{name}.{id}")]
     }
 
     /// Counts a request and what became of it.
@@ -159,10 +150,7 @@ impl ServiceApi {
     pub(super) fn answer(&self, verb: Verb) -> Vec<u8> {
         let identity = &self.identity;
         let bytes = match verb {
-            Verb::Ping => serde_json::to_vec(&Ping {
-                kind: "io.nats.micro.v1.ping_response",
-                identity,
-            }),
+            Verb::Ping => serde_json::to_vec(&Ping { kind: "io.nats.micro.v1.ping_response", identity }),
             Verb::Info => serde_json::to_vec(&Info {
                 kind: "io.nats.micro.v1.info_response",
                 identity,

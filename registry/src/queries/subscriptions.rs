@@ -99,18 +99,14 @@ impl Subscriptions {
         } else {
             self.client.subscribe(subject).await
         };
-        self.streams.push(Tagged {
-            topic: Topic::Endpoint(endpoint),
-            messages: messages.map_err(closed)?,
-        });
+        self.streams.push(Tagged { topic: Topic::Endpoint(endpoint), messages: messages.map_err(closed)? });
         Ok(())
     }
 
     /// Leaves the queue group; what was on its way still comes.
     pub(super) async fn leave(&mut self) {
         self.joined = false;
-        self.drain(|topic| matches!(topic, Topic::Endpoint(endpoint) if endpoint.needs_catalog()))
-            .await;
+        self.drain(|topic| matches!(topic, Topic::Endpoint(endpoint) if endpoint.needs_catalog())).await;
     }
 
     /// Leaves everything; what was on its way still comes.
@@ -128,7 +124,5 @@ impl Subscriptions {
 }
 
 fn closed(error: SubscribeError) -> RegistryError {
-    RegistryError::Closed {
-        connection: format!("for queries: {error}"),
-    }
+    RegistryError::Closed { connection: format!("for queries: {error}") }
 }

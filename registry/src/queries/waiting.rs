@@ -29,12 +29,7 @@ pub(super) struct Waiting<T> {
 
 impl<T> Waiting<T> {
     pub(super) fn new() -> Self {
-        Self {
-            by_sequence: BTreeMap::new(),
-            by_deadline: BTreeMap::new(),
-            counter: 0,
-            epoch: None,
-        }
+        Self { by_sequence: BTreeMap::new(), by_deadline: BTreeMap::new(), counter: 0, epoch: None }
     }
 
     /// How many wait.
@@ -48,8 +43,7 @@ impl<T> Waiting<T> {
             return Err(item);
         }
         self.counter += 1;
-        self.by_sequence
-            .insert((wanted.sequence(), self.counter), (wanted, deadline_ms, item));
+        self.by_sequence.insert((wanted.sequence(), self.counter), (wanted, deadline_ms, item));
         self.by_deadline.insert((deadline_ms, self.counter), wanted.sequence());
         Ok(())
     }
@@ -83,9 +77,7 @@ impl<T> Waiting<T> {
 
     /// When the next one has waited long enough.
     pub(super) fn next_deadline_ms(&self) -> Option<u64> {
-        self.by_deadline
-            .first_key_value()
-            .map(|((deadline_ms, _), _)| *deadline_ms)
+        self.by_deadline.first_key_value().map(|((deadline_ms, _), _)| *deadline_ms)
     }
 
     fn remove(&mut self, key: (u64, u64)) -> Option<T> {
@@ -113,10 +105,7 @@ mod tests {
         assert!(!is_met(MinRevision(Some(epoch(NEW)), 1), Some(epoch(OLD)), 5));
         assert!(is_met(MinRevision(None, 5), in_force, 5));
         assert!(!is_met(MinRevision(None, 6), in_force, 5));
-        assert!(
-            !is_met(MinRevision(None, 0), None, 5),
-            "no log in force has reached anything"
-        );
+        assert!(!is_met(MinRevision(None, 0), None, 5), "no log in force has reached anything");
     }
 
     #[test]
@@ -124,9 +113,7 @@ mod tests {
         let mut waiting = Waiting::new();
         waiting.push(MinRevision(None, 10), 500, "ten").unwrap();
         waiting.push(MinRevision(None, 20), 400, "twenty").unwrap();
-        waiting
-            .push(MinRevision(Some(epoch(NEW)), 3), 600, "next epoch")
-            .unwrap();
+        waiting.push(MinRevision(Some(epoch(NEW)), 3), 600, "next epoch").unwrap();
         assert_eq!(waiting.met(Some(epoch(OLD)), 15), ["ten"]);
         assert_eq!(waiting.next_deadline_ms(), Some(400));
         assert_eq!(waiting.expired(400), ["twenty"]);

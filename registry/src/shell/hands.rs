@@ -144,31 +144,18 @@ impl Hands {
     /// Begins what does not have to be waited for.
     fn begin(&mut self, effect: Effect) {
         match effect {
-            Effect::InspectLog {
-                check,
-                epochs,
-                own,
-                fresh_connection,
-            } => self.inspect(check, Wanted { epochs, own }, fresh_connection),
+            Effect::InspectLog { check, epochs, own, fresh_connection } => {
+                self.inspect(check, Wanted { epochs, own }, fresh_connection)
+            }
             Effect::CreateStream => self.create_stream(),
             Effect::ReadLog { reader, from_sequence } => {
                 let (client, out) = (self.tools.log.client(), self.tools.deliveries.clone());
                 // The old one ends before the new one begins.
                 self.reader = None;
-                self.reader = Some(LogReader::start(
-                    client,
-                    &self.tools.subjects,
-                    reader,
-                    from_sequence,
-                    out,
-                ));
+                self.reader = Some(LogReader::start(client, &self.tools.subjects, reader, from_sequence, out));
             }
             Effect::Probe { probe, agent } => self.probe(probe, &agent),
-            Effect::Announce {
-                request,
-                agent,
-                payload,
-            } => self.announce(request, &agent, payload),
+            Effect::Announce { request, agent, payload } => self.announce(request, &agent, payload),
             Effect::Propose { batch, events } => self.propose(batch, events),
             // Shown by the snapshot; the task that answers also looks at its age, and so needs no second word.
             Effect::Serve(_) => {}
@@ -245,10 +232,7 @@ impl Hands {
         timeout: Duration,
     ) -> impl Future<Output = Result<Bytes, AskError>> + use<> {
         let permit = Arc::clone(&self.requests).try_acquire_owned();
-        let (client, subject) = (
-            self.tools.output.client().clone(),
-            self.tools.subjects.to_agent(agent, verb),
-        );
+        let (client, subject) = (self.tools.output.client().clone(), self.tools.subjects.to_agent(agent, verb));
         let open = self.output == Output::Open;
         async move {
             let permit = permit.map_err(|_| AskError::Failed("too many requests under way".into()))?;
@@ -262,10 +246,7 @@ impl Hands {
     }
 
     fn propose(&self, batch: u64, events: Vec<crate::core::io::ProposedEvent>) {
-        let refused = Proposed {
-            batch,
-            acknowledged: false,
-        };
+        let refused = Proposed { batch, acknowledged: false };
         if self.tools.proposals.try_send(Batch { batch, events }).is_err() {
             // Cannot happen while the core keeps to one batch at a time; if it does, it is told so.
             let answers = self.tools.answers.clone();

@@ -206,3 +206,18 @@ async fn a_replica_is_a_nats_service() {
     let info: async_nats::service::Info = serde_json::from_slice(&message.payload).unwrap();
     assert_eq!(info.endpoints.len(), stats.endpoints.len());
 }
+
+#[tokio::test]
+async fn an_answer_shows_what_is_in_force_also_after_an_event_that_changed_nothing() {
+    let broker = NatsServer::start().await;
+    let client = broker.connect().await;
+    let _registry = start_ready(&broker, &client, "r1", &[]).await;
+    let first = register(&client, "orders", "a", 1).await;
+    let before = answered(&client, "query.service.orders", json!({ "min_revision": [null, first] })).await;
+    let second = register(&client, "orders", "a", 2).await;
+    let after = answered(&client, "query.service.orders", json!({ "min_revision": [null, second] })).await;
+    assert_eq!(after.services[0].instances[0].vouching().generation, 2);
+    assert_eq!(after.services[0].revision, before.services[0].revision, "and makes no change");
+    let again = answered(&client, "query.service.orders", json!({})).await;
+    assert_eq!(again.services, after.services);
+}

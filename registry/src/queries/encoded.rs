@@ -1,0 +1,54 @@
+//! Services as they were last written, so that asking often costs writing once per change.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use muster_schemas::ServiceName;
+use muster_schemas::query::Request;
+use muster_schemas::subject::Query;
+
+use super::encoding::Chunk;
+use crate::core::catalog::{Catalog, Service};
+
+/// What may be kept in all; beyond it everything is dropped, and written again when it is asked for.
+const BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Whole services without filter and limit, each as in an answer.
+#[derive(Debug, Default)]
+pub(super) struct Encoded {
+    services: HashMap<ServiceName, (Service, Bytes)>,
+    bytes: usize,
+}
+
+impl Encoded {
+    /// A service as it stands in an answer. `None` if it is not known, does not fit into one answer, or cannot be kept:
+    /// while there are conflicts, an answer depends on other services too.
+    pub(super) fn service(&mut self, catalog: &Catalog, service: &ServiceName, bytes_max: usize) -> Option<Bytes> {
+        if catalog.conflicting_addresses() > 0 {
+            return None;
+        }
+        let held = catalog.service(service)?;
+        if let Some((written, bytes)) = self.services.get(service)
+            && written.is_same(held)
+        {
+            return Some(bytes.clone()).filter(|bytes| bytes.len() <= bytes_max);
+        }
+        let (query, request) = (Query::Service(service.clone()), Request::default());
+        let (bytes, None) = Chunk::write(catalog, &query, &request, None, bytes_max).ok()? else {
+            return None;
+        };
+        let bytes = Bytes::from(bytes);
+        self.keep(service, held, &bytes);
+        Some(bytes)
+    }
+
+    fn keep(&mut self, service: &ServiceName, held: &Service, bytes: &Bytes) {
+        if self.bytes + bytes.len() > BYTES_MAX {
+            self.services.clear();
+            self.bytes = 0;
+        }
+        self.bytes += bytes.len();
+        let before = self.services.insert(service.clone(), (held.clone(), bytes.clone()));
+        self.bytes -= before.map_or(0, |(_, bytes)| bytes.len());
+    }
+}
