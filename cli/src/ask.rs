@@ -28,10 +28,7 @@ impl Session {
                 match self.ask_subject::<Reply>(next, &Request::default()).await {
                     Ok(chunk) => join(&mut reply, chunk),
                     // The replica that held the snapshot is gone, or it took too long: begin again.
-                    Err(CommandError::Query(QueryError {
-                        code: ErrorCode::CursorExpired,
-                        ..
-                    })) => continue 'snapshot,
+                    Err(CommandError::Query(QueryError { code: ErrorCode::CursorExpired, .. })) => continue 'snapshot,
                     Err(error) => return Err(error),
                 }
             }
@@ -41,8 +38,7 @@ impl Session {
 
     /// Asks the replica that happens to answer what it says of itself.
     pub(crate) async fn status(&self) -> Result<Status, CommandError> {
-        self.ask_subject(self.subjects().query(&Query::Status), &Request::default())
-            .await
+        self.ask_subject(self.subjects().query(&Query::Status), &Request::default()).await
     }
 
     /// One instance as the registry holds it; an error `not_found` if there is none.
@@ -52,8 +48,7 @@ impl Session {
         instance: &InstanceId,
         request: &Request,
     ) -> Result<Reply, CommandError> {
-        self.ask(&Query::Instance(service.clone(), instance.clone()), request)
-            .await
+        self.ask(&Query::Instance(service.clone(), instance.clone()), request).await
     }
 
     /// Appends an event to the log; answers its sequence. An error leaves open whether it was stored.
@@ -65,9 +60,7 @@ impl Session {
         };
         let sent = context.publish(event.subject(self.subjects()), payload.into()).await;
         let acknowledged = timeout(ATTEMPTS_TIMEOUT, async {
-            sent.map_err(|error| refused(&error))?
-                .await
-                .map_err(|error| refused(&error))
+            sent.map_err(|error| refused(&error))?.await.map_err(|error| refused(&error))
         });
         match acknowledged.await {
             Ok(ack) => Ok(ack?.sequence),
@@ -76,11 +69,7 @@ impl Session {
     }
 
     async fn ask_subject<T: DeserializeOwned>(&self, subject: String, request: &Request) -> Result<T, CommandError> {
-        let body = if *request == Request::default() {
-            Vec::new()
-        } else {
-            encode(request)
-        };
+        let body = if *request == Request::default() { Vec::new() } else { encode(request) };
         let deadline = Instant::now() + ATTEMPTS_TIMEOUT;
         loop {
             let error = match self.ask_once(subject.clone(), body.clone()).await {
@@ -111,11 +100,7 @@ impl Session {
         };
         if let Ok(ErrorReply { error }) = serde_json::from_slice(&message.payload) {
             let elsewhere = matches!(error.code, ErrorCode::Behind | ErrorCode::NotReady);
-            return if elsewhere {
-                Err(error.into())
-            } else {
-                Ok(Err(error.into()))
-            };
+            return if elsewhere { Err(error.into()) } else { Ok(Err(error.into())) };
         }
         let unreadable =
             |error| CommandError::Failed(format!("the answer is not understood ({error}); upgrade muster"));
@@ -123,10 +108,7 @@ impl Session {
     }
 
     fn no_registry(&self, reason: &str) -> CommandError {
-        CommandError::NoRegistry {
-            namespace: self.subjects().namespace().to_string(),
-            reason: reason.into(),
-        }
+        CommandError::NoRegistry { namespace: self.subjects().namespace().to_string(), reason: reason.into() }
     }
 }
 

@@ -5,6 +5,7 @@ mod dev;
 mod doctor;
 mod instances;
 mod intent;
+mod register;
 mod services;
 mod snapshot;
 mod status;
@@ -34,6 +35,8 @@ pub(crate) enum Command {
     Snapshot(snapshot::Snapshot),
     /// Say what happened to a service or an instance, in plain words
     Why(why::Why),
+    /// Register an instance, and vouch for it until Ctrl-C
+    Register(Box<register::Register>),
     /// Take back a static instance, or one whose agent is gone
     Deregister(deregister::Deregister),
     /// Keep an instance from being used, or allow it again
@@ -64,9 +67,7 @@ impl Command {
 
 /// Runs the command that the settings name.
 pub(crate) async fn run(program: &Program, settings: CliSettings) -> Result<(), CommandError> {
-    let CliSettings {
-        broker, json, command, ..
-    } = settings;
+    let CliSettings { broker, json, command, .. } = settings;
     let connect = |name| Session::connect(&broker, json, name);
     match command {
         Command::Dev(arguments) => arguments.run(&broker, json).await,
@@ -79,6 +80,7 @@ pub(crate) async fn run(program: &Program, settings: CliSettings) -> Result<(), 
         Command::Watch(arguments) => arguments.run(&connect("watch").await?).await,
         Command::Snapshot(arguments) => arguments.run(&connect("snapshot").await?).await,
         Command::Why(arguments) => arguments.run(&connect("why").await?).await,
+        Command::Register(arguments) => arguments.run(&broker, json).await,
         Command::Deregister(arguments) => arguments.run(&connect("deregister").await?).await,
         Command::Maintenance(arguments) => arguments.run(&connect("maintenance").await?).await,
         Command::Evict(arguments) => arguments.run(&connect("evict").await?).await,

@@ -30,6 +30,9 @@ pub(crate) enum CommandError {
     /// The arguments do not fit together.
     #[error("{0}")]
     Usage(String),
+    /// Somebody else has taken over.
+    #[error("{0}")]
+    Superseded(String),
     /// There is no nats-server to start.
     #[error("{0}")]
     NoNatsServer(String),
@@ -50,6 +53,7 @@ impl ExitReason for CommandError {
             Self::Broker(error) => error.exit(),
             Self::Registry(error) => error.exit(),
             Self::Usage(_) | Self::Refused(_) => Exit::Usage,
+            Self::Superseded(_) => Exit::Superseded,
             Self::NoNatsServer(_) => Exit::BrokerUnavailable,
             Self::Configuration(_) => Exit::Configuration,
             Self::Query(_) | Self::NoRegistry { .. } | Self::Failed(_) => Exit::Failed,

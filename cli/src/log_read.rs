@@ -39,10 +39,7 @@ pub(crate) async fn read(
         CommandError::Failed(format!("the log {} cannot be read: {error}", subjects.stream_name()))
     };
     let context = async_nats::jetstream::new(session.client().clone());
-    let stream = context
-        .get_stream_no_info(subjects.stream_name())
-        .await
-        .map_err(|error| failed(&error))?;
+    let stream = context.get_stream_no_info(subjects.stream_name()).await.map_err(|error| failed(&error))?;
     let config = pull::Config {
         filter_subjects: vec![subjects.events_about(service, instance), subjects.log_wide_events()],
         ack_policy: AckPolicy::None,
@@ -55,24 +52,14 @@ pub(crate) async fn read(
     let mut catalog = Catalog::default();
     let mut entries = Vec::new();
     while (entries.len() as u64) < total {
-        let mut batch = consumer
-            .fetch()
-            .max_messages(BATCH)
-            .messages()
-            .await
-            .map_err(|error| failed(&error))?;
+        let mut batch = consumer.fetch().max_messages(BATCH).messages().await.map_err(|error| failed(&error))?;
         let before = entries.len();
         while let Some(message) = batch.next().await {
             let message = message.map_err(|error| failed(&error))?;
             let info = message.info().map_err(|error| failed(&error))?;
             let timestamp_ms = i64::try_from(info.published.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX);
             let sequence = info.stream_sequence;
-            let record = Record {
-                sequence,
-                timestamp_ms,
-                subject: &message.subject,
-                payload: &message.payload,
-            };
+            let record = Record { sequence, timestamp_ms, subject: &message.subject, payload: &message.payload };
             let folded = catalog.fold(subjects, &record);
             entries.push(Entry {
                 sequence,

@@ -18,13 +18,14 @@ pub(crate) struct Session {
 impl Session {
     /// Connects, within about a second.
     pub(crate) async fn connect(broker: &BrokerSettings, json: bool, command: &str) -> Result<Self, CommandError> {
-        let connection = broker.connect(Role::new(format!("muster {command}"))).await?;
+        Self::connect_as(broker, json, Role::new(format!("muster {command}"))).await
+    }
+
+    /// The same, for a command that needs more than a plain connection.
+    pub(crate) async fn connect_as(broker: &BrokerSettings, json: bool, role: Role) -> Result<Self, CommandError> {
+        let connection = broker.connect(role).await?;
         let subjects = Subjects::new(broker.prefix.clone(), broker.namespace.clone());
-        Ok(Self {
-            connection,
-            subjects,
-            json,
-        })
+        Ok(Self { connection, subjects, json })
     }
 
     pub(crate) fn connection(&self) -> &Connection {
@@ -45,11 +46,7 @@ impl Session {
 
     /// Prints the value as JSON for programs, or else whatever `people` makes of it.
     pub(crate) fn print<T: Serialize>(&self, value: &T, people: impl FnOnce() -> String) {
-        if self.json {
-            print_json(value)
-        } else {
-            print_line(&people())
-        }
+        if self.json { print_json(value) } else { print_line(&people()) }
     }
 }
 

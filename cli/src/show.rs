@@ -12,38 +12,24 @@ where
     C: IntoIterator<Item = String>,
 {
     let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.iter().map(|title| (*title).to_owned()));
     for row in rows {
-        table.add_row(
-            row.into_iter()
-                .map(|cell| if cell.is_empty() { "-".to_owned() } else { cell }),
-        );
+        table.add_row(row.into_iter().map(|cell| if cell.is_empty() { "-".to_owned() } else { cell }));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    table
-        .lines()
-        .map(|line| line.trim_end().to_owned())
-        .collect::<Vec<_>>()
-        .join("\n")
+    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
 /// `http=http://10.0.0.1:8080`, one after the other.
 pub(crate) fn endpoints(instance: &Instance) -> String {
-    instance
-        .registration
-        .endpoints
-        .iter()
-        .map(endpoint)
-        .collect::<Vec<_>>()
-        .join(" ")
+    instance.registration.endpoints.iter().map(endpoint).collect::<Vec<_>>().join(" ")
 }
 
-fn endpoint(endpoint: &Endpoint) -> String {
+/// One of them.
+pub(crate) fn endpoint(endpoint: &Endpoint) -> String {
     let name = &endpoint.name;
     let scheme = &endpoint.scheme;
     match (&endpoint.subject, &endpoint.host, endpoint.port) {
@@ -92,10 +78,7 @@ mod tests {
 
     #[test]
     fn a_table_has_no_lines_and_no_trailing_space_and_marks_empty_cells() {
-        let text = table(
-            &["NAME", "TAGS"],
-            [["orders".to_owned(), String::new()], ["a".to_owned(), "x y".to_owned()]],
-        );
+        let text = table(&["NAME", "TAGS"], [["orders".to_owned(), String::new()], ["a".to_owned(), "x y".to_owned()]]);
         assert_eq!(text, "NAME    TAGS\norders  -\na       x y");
     }
 

@@ -59,21 +59,13 @@ fn accepted(event: &Event, actor: &str, entry: &Entry) -> String {
         EventData::Health(report) => format!("{actor} reported it {}", health(&report.health)),
         EventData::Deregister(data) => {
             let reason = reason(data.reason.as_str());
-            let detail = data
-                .detail
-                .as_ref()
-                .map(|detail| format!(" ({detail})"))
-                .unwrap_or_default();
+            let detail = data.detail.as_ref().map(|detail| format!(" ({detail})")).unwrap_or_default();
             format!("{actor} took it back: {reason}{detail}")
         }
         EventData::Expire(expiry) => format!("{actor} removed it: {}", expired(expiry.cause, &expiry.evidence)),
         EventData::Intent(intent) => {
             let until = intent.until.map(|until| format!(" until {until}")).unwrap_or_default();
-            let why = if intent.why.is_empty() {
-                String::new()
-            } else {
-                format!(": {}", intent.why)
-            };
+            let why = if intent.why.is_empty() { String::new() } else { format!(": {}", intent.why) };
             match intent.intent {
                 IntentKind::Maintenance => format!("{} put it into maintenance{until}{why}", intent.who),
                 IntentKind::Evict => format!("{} evicted it{until}{why}", intent.who),
@@ -82,10 +74,7 @@ fn accepted(event: &Event, actor: &str, entry: &Entry) -> String {
         }
         EventData::Lapse(_) => "the time set for maintenance or eviction was over".to_owned(),
         EventData::Epoch(data) => match data.previous_epoch {
-            Some(previous) => format!(
-                "log {previous} was lost; {actor} began log {}, empty at first",
-                data.epoch
-            ),
+            Some(previous) => format!("log {previous} was lost; {actor} began log {}, empty at first", data.epoch),
             None => format!("{actor} began log {}", data.epoch),
         },
         EventData::Carry(_) => format!("{actor} brought it over from the lost log"),
@@ -98,18 +87,11 @@ fn health(health: &Health) -> String {
     let worst = health.checks.iter().filter(|check| check.status == health.status);
     let checks = worst.map(|check| {
         let name = check.name.as_deref().unwrap_or(&check.id);
-        check
-            .output
-            .as_ref()
-            .map_or_else(|| name.to_owned(), |output| format!("{name}: {output}"))
+        check.output.as_ref().map_or_else(|| name.to_owned(), |output| format!("{name}: {output}"))
     });
     let checks = checks.collect::<Vec<_>>().join("; ");
     let status = health.status.as_str();
-    if checks.is_empty() {
-        status.to_owned()
-    } else {
-        format!("{status} ({checks})")
-    }
+    if checks.is_empty() { status.to_owned() } else { format!("{status} ({checks})") }
 }
 
 /// Why an instance was held for gone, with the evidence.
@@ -158,24 +140,11 @@ fn reason(word: &str) -> &str {
 pub(crate) fn proof(evidence: &Evidence) -> String {
     let mut proof = Vec::new();
     if let Some(at) = evidence.last_heartbeat_at {
-        let by = evidence
-            .heard_by
-            .as_ref()
-            .map(|replica| format!(" by {replica}"))
-            .unwrap_or_default();
+        let by = evidence.heard_by.as_ref().map(|replica| format!(" by {replica}")).unwrap_or_default();
         proof.push(format!("last heard at {at}{by}"));
     }
-    proof.extend(
-        evidence
-            .charged_ms
-            .map(|charged_ms| format!("{} of silence that counted", period(charged_ms))),
-    );
-    proof.extend(
-        evidence
-            .broker_reason
-            .as_ref()
-            .map(|reason| format!("the broker said: {reason}")),
-    );
+    proof.extend(evidence.charged_ms.map(|charged_ms| format!("{} of silence that counted", period(charged_ms))));
+    proof.extend(evidence.broker_reason.as_ref().map(|reason| format!("the broker said: {reason}")));
     proof.extend(evidence.probe.map(|probe| {
         match probe {
             ProbeResult::NoResponders => "asked, and nobody listened",
@@ -185,9 +154,5 @@ pub(crate) fn proof(evidence: &Evidence) -> String {
         .to_owned()
     }));
     proof.extend(evidence.detail.clone());
-    if proof.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", proof.join("; "))
-    }
+    if proof.is_empty() { String::new() } else { format!(" ({})", proof.join("; ")) }
 }

@@ -32,9 +32,7 @@ pub(crate) struct Deregister {
 
 impl Deregister {
     pub(crate) async fn run(&self, session: &Session) -> Result<(), CommandError> {
-        let reply = session
-            .instance(&self.service, &self.instance, &Request::default())
-            .await?;
+        let reply = session.instance(&self.service, &self.instance, &Request::default()).await?;
         let found = reply.services.first().and_then(|service| service.instances.first());
         let instance = found.ok_or_else(|| QueryError::not_found(&self.service, Some(&self.instance)))?;
         if !instance.is_static() && agent_answers(session, instance).await {
@@ -51,15 +49,9 @@ impl Deregister {
             )));
         }
         let sequence = session.append(&self.event(instance)).await?;
-        let request = Request {
-            min_revision: Some(MinRevision(None, sequence)),
-            ..Request::default()
-        };
+        let request = Request { min_revision: Some(MinRevision(None, sequence)), ..Request::default() };
         match session.instance(&self.service, &self.instance, &request).await {
-            Err(CommandError::Query(QueryError {
-                code: ErrorCode::NotFound,
-                ..
-            })) => {
+            Err(CommandError::Query(QueryError { code: ErrorCode::NotFound, .. })) => {
                 let done =
                     serde_json::json!({ "service": self.service, "instance": self.instance, "revision": sequence });
                 session.print(&done, || format!("deregistered {}/{}", self.service, self.instance));
@@ -81,10 +73,7 @@ impl Deregister {
             source: Sender::Agent(vouching.agent.clone()),
             time: Some(Timestamp::from_ms(chrono::Utc::now().timestamp_millis())),
             data: EventData::Deregister(Deregistration {
-                vouching: Vouching {
-                    generation: vouching.generation + 1,
-                    ..vouching.clone()
-                },
+                vouching: Vouching { generation: vouching.generation + 1, ..vouching.clone() },
                 reason: DeregisterReason::Operator,
                 detail: self.why.clone(),
             }),

@@ -12,6 +12,7 @@ use muster_runtime::broker::BrokerSettings;
 use muster_runtime::output::print_line;
 use muster_runtime::stop::Stop;
 use muster_schemas::pulse::CatalogState;
+use muster_schemas::query::Status;
 use serde::Serialize;
 use tokio::runtime::Runtime;
 use tokio::time::{sleep, timeout};
@@ -58,6 +59,13 @@ struct InProcess {
     registry: RegistrySettings,
 }
 
+/// The broker, and what it runs on.
+struct Running {
+    server: NatsServer,
+    data: DataDirectory,
+    broker: Broker,
+}
+
 /// What `--json` prints when all is ready.
 #[derive(Serialize)]
 struct Ready<'a> {
@@ -70,8 +78,26 @@ struct Ready<'a> {
     nats_server: &'a Path,
     nats_server_version: &'a str,
     nats_server_process: u32,
-    nats_server_log: &'a Path,
+    nats_server_log: PathBuf,
     data: &'a Path,
+}
+
+impl Running {
+    fn ready<'a>(&'a self, given: &'a BrokerSettings, status: &Status) -> Ready<'a> {
+        Ready {
+            state: "ready",
+            url: self.broker.url(),
+            namespace: given.namespace.as_str(),
+            prefix: given.prefix.as_str(),
+            epoch: status.epoch.map(|epoch| epoch.to_string()),
+            revision: status.revision,
+            nats_server: &self.server.path,
+            nats_server_version: &self.server.version,
+            nats_server_process: self.broker.process(),
+            nats_server_log: self.data.log_file(),
+            data: self.data.path(),
+        }
+    }
 }
 
 impl Dev {
@@ -80,8 +106,9 @@ impl Dev {
         let server = find::find(self.nats_server.as_deref())?;
         let data = DataDirectory::open(self.data.as_deref())?;
         let broker = Broker::start(&server, &data, self.port).await?;
-        let outcome = self.with_broker(given, json, &server, &data, &broker, &stop).await;
-        broker.stop().await;
+        let running = Running { server, data, broker };
+        let outcome = self.with_broker(given, json, &running, &stop).await;
+        running.broker.stop().await;
         outcome
     }
 
@@ -89,12 +116,10 @@ impl Dev {
         &self,
         given: &BrokerSettings,
         json: bool,
-        server: &NatsServer,
-        data: &DataDirectory,
-        broker: &Broker,
+        running: &Running,
         stop: &Stop,
     ) -> Result<(), CommandError> {
-        let settings = registry_settings(given, broker.url())?;
+        let settings = registry_settings(given, running.broker.url())?;
         let for_questions = settings.broker.clone();
         let ending = Stop::new();
         // With threads of its own, so that its connections end with it, before the broker does.
@@ -102,23 +127,11 @@ impl Dev {
         let mut registry = threads.spawn(muster_registry::run(settings, ending.clone()));
         let present = async {
             let status = wait_until_ready(&for_questions).await?;
-            let ready = Ready {
-                state: "ready",
-                url: broker.url(),
-                namespace: given.namespace.as_str(),
-                prefix: given.prefix.as_str(),
-                epoch: status.epoch.map(|epoch| epoch.to_string()),
-                revision: status.revision,
-                nats_server: &server.path,
-                nats_server_version: &server.version,
-                nats_server_process: broker.process(),
-                nats_server_log: &data.log_file(),
-                data: data.path(),
-            };
+            let ready = running.ready(given, &status);
             if json {
-                print_json(&ready)
+                print_json(&ready);
             } else {
-                print_line(&self.people(&ready))
+                print_line(&self.people(&ready));
             }
             stop.requested().await;
             Ok(())
@@ -126,7 +139,7 @@ impl Dev {
         let outcome = tokio::select! {
             outcome = present => outcome,
             () = stop.requested() => Ok(()),
-            error = broker.ended(data) => Err(error),
+            error = running.broker.ended(&running.data) => Err(error),
             ended = &mut registry => Err(match ended {
                 Ok(Ok(())) => CommandError::Failed("the registry ended by itself".into()),
                 Ok(Err(error)) => CommandError::Registry(error),
@@ -193,7 +206,7 @@ fn registry_settings(given: &BrokerSettings, url: &str) -> Result<RegistrySettin
     Ok(parsed.registry)
 }
 
-async fn wait_until_ready(broker: &BrokerSettings) -> Result<muster_schemas::query::Status, CommandError> {
+async fn wait_until_ready(broker: &BrokerSettings) -> Result<Status, CommandError> {
     let session = Session::connect(broker, false, "dev").await?;
     let ready = async {
         loop {
@@ -208,9 +221,7 @@ async fn wait_until_ready(broker: &BrokerSettings) -> Result<muster_schemas::que
         Ok(status) => status,
         Err(_) => {
             let seconds = READY_TIMEOUT.as_secs();
-            Err(CommandError::Failed(format!(
-                "the registry is not ready after {seconds} s"
-            )))
+            Err(CommandError::Failed(format!("the registry is not ready after {seconds} s")))
         }
     }
 }

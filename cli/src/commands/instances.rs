@@ -11,10 +11,8 @@ use crate::show::{condition, endpoints, table, yes_no};
 
 /// List the instances of a service.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Examples:\n  muster instances orders\n  muster instances orders --routable --tag primary\n  \
-                        muster instances orders --json | jq '.services[0].instances[].endpoints'"
-)]
+#[command(after_help = "Examples:\n  muster instances orders\n  muster instances orders --routable --tag primary\n  \
+                        muster instances orders --json | jq '.services[0].instances[].endpoints'")]
 pub(crate) struct Instances {
     /// The service
     service: ServiceName,
@@ -31,15 +29,9 @@ pub(crate) struct Instances {
 
 impl Instances {
     pub(crate) async fn run(&self, session: &Session) -> Result<(), CommandError> {
-        let filter = Filter {
-            routable: self.routable.then_some(true),
-            version: self.of_version.clone(),
-            tag: self.tag.clone(),
-        };
-        let request = Request {
-            filter: Some(filter),
-            ..Request::default()
-        };
+        let filter =
+            Filter { routable: self.routable.then_some(true), version: self.of_version.clone(), tag: self.tag.clone() };
+        let request = Request { filter: Some(filter), ..Request::default() };
         let reply = session.ask(&Query::Service(self.service.clone()), &request).await?;
         session.print(&reply, || self.people(&reply));
         Ok(())
@@ -68,23 +60,9 @@ impl Instances {
                 registration.vouching.agent.to_string(),
             ]
         });
-        let mut text = table(
-            &[
-                "INSTANCE",
-                "ENDPOINTS",
-                "HEALTH",
-                "ROUTABLE",
-                "VERSION",
-                "TAGS",
-                "AGENT",
-            ],
-            rows,
-        );
+        let mut text = table(&["INSTANCE", "ENDPOINTS", "HEALTH", "ROUTABLE", "VERSION", "TAGS", "AGENT"], rows);
         for (address, instances) in service.iter().flat_map(|service| &service.conflicts) {
-            text.push_str(&format!(
-                "\nconflict: {address} is registered by {}",
-                instances.join(" and ")
-            ));
+            text.push_str(&format!("\nconflict: {address} is registered by {}", instances.join(" and ")));
         }
         text
     }

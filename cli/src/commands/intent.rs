@@ -6,6 +6,7 @@ use muster_schemas::entry::IntentKind;
 use muster_schemas::event::{Event, EventData, IntentSet, Sender};
 use muster_schemas::query::{ErrorCode, QueryError, Reply, Request};
 use muster_schemas::{Incarnation, InstanceId, MinRevision, OperatorName, ServiceName, Timestamp};
+use nix::unistd::{Uid, User};
 
 use crate::commands::event_id;
 use crate::error::CommandError;
@@ -13,10 +14,8 @@ use crate::session::Session;
 
 /// Keep an instance from being used, or allow it again. It stays registered and goes on being checked.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Examples:\n  muster maintenance on orders web1-8080 --why 'disk swap' --for 2h\n  \
-                        muster maintenance off orders web1-8080"
-)]
+#[command(after_help = "Examples:\n  muster maintenance on orders web1-8080 --why 'disk swap' --for 2h\n  \
+                        muster maintenance off orders web1-8080")]
 pub(crate) struct MaintenanceCommand {
     /// `on` keeps it from being used, `off` allows it again
     #[arg(value_parser = ["on", "off"])]
@@ -27,10 +26,8 @@ pub(crate) struct MaintenanceCommand {
 
 /// Take an instance out and keep this incarnation out: only a larger one, or `--clear`, comes back.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Examples:\n  muster evict orders web1-8080 --why 'answers with the wrong tenant'\n  \
-                        muster evict orders web1-8080 --clear"
-)]
+#[command(after_help = "Examples:\n  muster evict orders web1-8080 --why 'answers with the wrong tenant'\n  \
+                        muster evict orders web1-8080 --clear")]
 pub(crate) struct Evict {
     #[command(flatten)]
     wish: Wish,
@@ -48,7 +45,7 @@ struct Wish {
     /// Why; consumers and biographies show it
     #[arg(long, value_name = "TEXT", default_value = "")]
     why: String,
-    /// Who wants it [default: $USER]
+    /// Who wants it [default: the user's name]
     #[arg(long, value_name = "NAME")]
     who: Option<OperatorName>,
     /// How long; without it until cleared
@@ -105,9 +102,7 @@ impl Wish {
     ) -> Result<u64, CommandError> {
         let who = self.who()?;
         let now_ms = Utc::now().timestamp_millis();
-        let until = self
-            .period
-            .map(|period| Timestamp::from_ms(now_ms.saturating_add_unsigned(period.as_ms())));
+        let until = self.period.map(|period| Timestamp::from_ms(now_ms.saturating_add_unsigned(period.as_ms())));
         let event = Event {
             id: event_id(),
             source: Sender::Operator(who.clone()),
@@ -126,9 +121,10 @@ impl Wish {
     }
 
     fn who(&self) -> Result<OperatorName, CommandError> {
-        let user = || std::env::var("USER").ok().and_then(|user| user.parse().ok());
+        let by_variable = || std::env::var("USER").ok().and_then(|user| user.parse().ok());
+        let by_number = || User::from_uid(Uid::current()).ok().flatten()?.name.parse().ok();
         let missing = || CommandError::Usage("who wants it is not known: give --who NAME".into());
-        self.who.clone().or_else(user).ok_or_else(missing)
+        self.who.clone().or_else(by_variable).or_else(by_number).ok_or_else(missing)
     }
 
     /// The instance at a revision, if it is registered there.
@@ -138,16 +134,10 @@ impl Wish {
         sequence: Option<u64>,
     ) -> Result<Option<std::sync::Arc<muster_schemas::Instance>>, CommandError> {
         let min_revision = sequence.map(|sequence| MinRevision(None, sequence));
-        let request = Request {
-            min_revision,
-            ..Request::default()
-        };
+        let request = Request { min_revision, ..Request::default() };
         match session.instance(&self.service, &self.instance, &request).await {
             Ok(Reply { mut services, .. }) => Ok(services.pop().and_then(|mut service| service.instances.pop())),
-            Err(CommandError::Query(QueryError {
-                code: ErrorCode::NotFound,
-                ..
-            })) => Ok(None),
+            Err(CommandError::Query(QueryError { code: ErrorCode::NotFound, .. })) => Ok(None),
             Err(error) => Err(error),
         }
     }

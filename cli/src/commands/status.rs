@@ -11,28 +11,25 @@ use crate::show::{moment, period, table};
 #[command(after_help = "Example:\n  muster status --json | jq .state")]
 pub(crate) struct StatusCommand {}
 
+fn rank(rank: u32) -> String {
+    match rank {
+        0 => "0 (publishes)".to_owned(),
+        rank => rank.to_string(),
+    }
+}
+
 impl StatusCommand {
     pub(crate) async fn run(&self, session: &Session) -> Result<(), CommandError> {
         let status = session.status().await?;
         session.print(&status, || {
             let known = |value: Option<String>| value.unwrap_or_else(|| "unknown".into());
-            let state = serde_json::to_value(status.state)
-                .ok()
-                .and_then(|state| state.as_str().map(str::to_owned));
-            let reason = status
-                .reason
-                .as_ref()
-                .map(|reason| format!(" ({reason})"))
-                .unwrap_or_default();
-            let replicas = status
-                .replicas
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join(", ");
+            let state = serde_json::to_value(status.state).ok().and_then(|state| state.as_str().map(str::to_owned));
+            let reason = status.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+            let replicas = status.replicas.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             let outcomes = status
                 .outcomes
                 .iter()
+                .filter(|(_, count)| **count > 0)
                 .map(|(outcome, count)| format!("{outcome} {count}"));
             let rows = [
                 ("replica", status.replica.to_string()),
@@ -41,19 +38,16 @@ impl StatusCommand {
                 ("state", format!("{}{reason}", known(state))),
                 ("epoch", known(status.epoch.map(|epoch| epoch.to_string()))),
                 ("revision", status.revision.to_string()),
-                (
-                    "end of log seen",
-                    known(status.head_age_ms.map(|age| format!("{} ago", period(age)))),
-                ),
+                ("end of log seen", known(status.head_age_ms.map(|age| format!("{} ago", period(age))))),
                 ("digest", status.digest.to_string()),
-                ("rank", known(status.rank.map(|rank| rank.to_string()))),
+                ("rank", known(status.rank.map(rank))),
                 ("replicas heard", replicas),
                 ("services", status.services.to_string()),
                 ("instances", status.instances.to_string()),
                 ("agents", status.agents.to_string()),
                 ("intents", status.intents.to_string()),
                 ("tombstones", status.tombstones.to_string()),
-                ("events", outcomes.collect::<Vec<_>>().join(", ")),
+                ("events so far", outcomes.collect::<Vec<_>>().join(", ")),
             ];
             table(&["WHAT", "VALUE"], rows.map(|(what, value)| [what.to_owned(), value]))
         });

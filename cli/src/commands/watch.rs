@@ -85,9 +85,7 @@ impl WatchCommand {
                 told = updates.next() => told,
             };
             let Some((service, update)) = told else {
-                return Err(CommandError::Failed(
-                    "the connection to the broker was closed for good".into(),
-                ));
+                return Err(CommandError::Failed("the connection to the broker was closed for good".into()));
             };
             printer.print(service.as_ref(), &update);
             changes_left -= u64::from(matches!(update, Update::Change(_)));
@@ -124,7 +122,7 @@ impl WatchCommand {
     }
 
     fn filter(&self) -> Filter {
-        let mut filter = self.tag.iter().fold(Filter::new(), |filter, tag| filter.tag(tag));
+        let mut filter = self.tag.iter().fold(Filter::new(), Filter::tag);
         if self.routable {
             filter = filter.routable();
         }
@@ -171,11 +169,7 @@ enum Printer {
 
 impl Printer {
     fn new(json: bool, of_one_service: bool) -> Self {
-        if json {
-            Self::Programs
-        } else {
-            Self::People(Lines::new(of_one_service))
-        }
+        if json { Self::Programs } else { Self::People(Lines::new(of_one_service)) }
     }
 
     fn print(&mut self, service: Option<&ServiceName>, update: &Update) {

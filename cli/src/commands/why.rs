@@ -13,10 +13,8 @@ use crate::story::sentence;
 
 /// Say what happened to a service or an instance, in plain words, from the log.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Examples:\n  muster why orders web1-8080\n  muster why orders --last 20\n  \
-                        muster why orders web1-8080 --json | jq '.events[-1].event'"
-)]
+#[command(after_help = "Examples:\n  muster why orders web1-8080\n  muster why orders --last 20\n  \
+                        muster why orders web1-8080 --json | jq '.events[-1].event'")]
 pub(crate) struct Why {
     /// The service
     service: ServiceName,
@@ -67,12 +65,7 @@ impl Why {
         session.print(&biography, || {
             let rows = biography.events.iter().map(|line| {
                 let instance = line.instance.clone().unwrap_or_else(|| "(log)".into());
-                [
-                    line.at.to_string(),
-                    line.revision.to_string(),
-                    instance,
-                    line.text.clone(),
-                ]
+                [line.at.to_string(), line.revision.to_string(), instance, line.text.clone()]
             });
             let table = table(&["WHEN", "REVISION", "INSTANCE", "WHAT"], rows);
             format!("{table}\nNow: {}.", biography.now)
@@ -95,19 +88,11 @@ impl Why {
                 _ => "no instance".into(),
             };
         };
-        match catalog
-            .service(&self.service)
-            .and_then(|service| service.held(instance))
-        {
+        match catalog.service(&self.service).and_then(|service| service.held(instance)) {
             Some(Held::Live(live)) => format!("registered, {}", condition(live)),
             Some(Held::Gone(gone)) => {
                 let tombstone = gone;
-                format!(
-                    "gone since {}: {} by {}",
-                    tombstone.at,
-                    tombstone.cause.as_str(),
-                    tombstone.actor
-                )
+                format!("gone since {}: {} by {}", tombstone.at, tombstone.cause.as_str(), tombstone.actor)
             }
             None => "not registered".into(),
         }
@@ -122,11 +107,7 @@ fn target(session: &Session, entry: &Entry) -> Option<String> {
 }
 
 fn line(session: &Session, entry: &Entry) -> Line {
-    let change = entry
-        .folded
-        .change
-        .as_ref()
-        .map(|change| format!("{:?}", change.change).to_lowercase());
+    let change = entry.folded.change.as_ref().map(|change| format!("{:?}", change.change).to_lowercase());
     Line {
         revision: entry.sequence,
         at: entry.at,

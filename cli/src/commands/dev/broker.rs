@@ -55,11 +55,7 @@ impl DataDirectory {
                 path.display()
             ))),
             Err(TryLockError::Error(error)) => Err(unusable(&path, &error)),
-            Ok(()) => Ok(Self {
-                path,
-                _temporary: temporary,
-                _lock: lock,
-            }),
+            Ok(()) => Ok(Self { path, _temporary: temporary, _lock: lock }),
         }
     }
 
@@ -73,10 +69,7 @@ impl DataDirectory {
 }
 
 fn unusable(path: &Path, error: &std::io::Error) -> CommandError {
-    CommandError::Configuration(format!(
-        "{}: {error}; name a directory that you may write with --data",
-        path.display()
-    ))
+    CommandError::Configuration(format!("{}: {error}; name a directory that you may write with --data", path.display()))
 }
 
 /// What is known of the child.
@@ -113,10 +106,7 @@ impl Broker {
         };
         child::start(launch, move |event| told.send_modify(|life| life.note(&guard, event)));
         let begun = life.wait_for(|life| life.group.is_some() || life.ended.is_some()).await;
-        let group = begun
-            .map_err(|error| CommandError::Failed(error.to_string()))?
-            .group
-            .clone();
+        let group = begun.map_err(|error| CommandError::Failed(error.to_string()))?.group.clone();
         let Some(group) = group else {
             return Err(ended_early(&life, data));
         };
@@ -153,9 +143,7 @@ impl Broker {
     /// Asks it to stop, and waits until it is gone.
     pub(super) async fn stop(mut self) {
         self.group.signal_all(Signal::SIGTERM);
-        let gone = timeout(STOP_TIMEOUT, self.life.wait_for(|life| life.gone))
-            .await
-            .is_ok();
+        let gone = timeout(STOP_TIMEOUT, self.life.wait_for(|life| life.gone)).await.is_ok();
         if !gone {
             self.group.signal_all(Signal::SIGKILL);
             let _ = timeout(STOP_TIMEOUT, self.life.wait_for(|life| life.gone)).await;
@@ -171,9 +159,7 @@ impl Broker {
         let file = data.path.join(format!("nats-server_{}.ports", self.group.id()));
         let look = async {
             loop {
-                let ports = fs::read(&file)
-                    .ok()
-                    .and_then(|text| serde_json::from_slice::<Ports>(&text).ok());
+                let ports = fs::read(&file).ok().and_then(|text| serde_json::from_slice::<Ports>(&text).ok());
                 if let Some(url) = ports.and_then(|ports| ports.nats.into_iter().next()) {
                     return url;
                 }
@@ -218,11 +204,7 @@ impl Life {
 }
 
 fn ended_early(life: &watch::Receiver<Life>, data: &DataDirectory) -> CommandError {
-    let how = life
-        .borrow()
-        .ended
-        .clone()
-        .unwrap_or_else(|| "nats-server ended".into());
+    let how = life.borrow().ended.clone().unwrap_or_else(|| "nats-server ended".into());
     CommandError::Failed(format!("{how}{}", last_lines(data)))
 }
 
@@ -230,11 +212,7 @@ fn last_lines(data: &DataDirectory) -> String {
     let log = fs::read_to_string(data.log_file()).unwrap_or_default();
     let lines: Vec<&str> = log.lines().collect();
     let shown = &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..];
-    if shown.is_empty() {
-        String::new()
-    } else {
-        format!("; it said last:\n  {}", shown.join("\n  "))
-    }
+    if shown.is_empty() { String::new() } else { format!("; it said last:\n  {}", shown.join("\n  ")) }
 }
 
 /// The server would say it less clearly, and later.

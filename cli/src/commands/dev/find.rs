@@ -46,12 +46,7 @@ fn first_that_works(on_path: Vec<PathBuf>, in_checkout: Vec<PathBuf>) -> Result<
 
 /// Those that `cargo xtask setup` unpacked, if this program lies in the `target` of a checkout.
 fn in_checkout(program: &Path) -> Vec<PathBuf> {
-    let versions = |directory: &Path| {
-        std::fs::read_dir(directory.join("tools"))
-            .into_iter()
-            .flatten()
-            .flatten()
-    };
+    let versions = |directory: &Path| std::fs::read_dir(directory.join("tools")).into_iter().flatten().flatten();
     let mut servers: Vec<PathBuf> = program
         .ancestors()
         .skip(1)
@@ -66,10 +61,8 @@ fn in_checkout(program: &Path) -> Vec<PathBuf> {
 
 fn look_at(path: PathBuf) -> Result<NatsServer, String> {
     let shown = path.display();
-    let output = Command::new(&path)
-        .arg("--version")
-        .output()
-        .map_err(|error| format!("{shown} cannot be run: {error}"))?;
+    let output =
+        Command::new(&path).arg("--version").output().map_err(|error| format!("{shown} cannot be run: {error}"))?;
     let printed = String::from_utf8_lossy(&output.stdout);
     let version = printed.trim().strip_prefix("nats-server: v");
     let version =
@@ -79,9 +72,7 @@ fn look_at(path: PathBuf) -> Result<NatsServer, String> {
         return Ok(NatsServer { path, version });
     }
     let (major, minor) = SERVER_VERSION_MIN;
-    Err(format!(
-        "{shown} is version {version}, and {major}.{minor} or newer is needed"
-    ))
+    Err(format!("{shown} is version {version}, and {major}.{minor} or newer is needed"))
 }
 
 fn how_to_get_one(found: &[String]) -> String {
@@ -140,10 +131,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let other = pretender(directory.path(), "something else");
         let error = find(Some(&other)).unwrap_err().to_string();
-        assert!(
-            error.contains("--nats-server") && error.contains("something else"),
-            "{error}"
-        );
+        assert!(error.contains("--nats-server") && error.contains("something else"), "{error}");
         let missing = directory.path().join("nonesuch");
         let error = find(Some(&missing)).unwrap_err().to_string();
         assert!(error.contains("nonesuch cannot be run"), "{error}");

@@ -2,7 +2,7 @@
 
 use chrono::Utc;
 use muster_discovery::{Change, Snapshot, State, Update};
-use muster_schemas::{Instance, ServiceName, Timestamp};
+use muster_schemas::{Cause, Instance, ServiceName, Timestamp};
 
 use crate::columns::Columns;
 use crate::show::{condition, endpoints};
@@ -21,11 +21,7 @@ pub(super) struct Lines {
 
 impl Lines {
     pub(super) fn new(of_one_service: bool) -> Self {
-        Self {
-            columns: Columns::new(WIDTHS),
-            headed: false,
-            of_one_service,
-        }
+        Self { columns: Columns::new(WIDTHS), headed: false, of_one_service }
     }
 
     /// The lines that tell of one update.
@@ -33,10 +29,7 @@ impl Lines {
         let mut lines = Vec::new();
         if !self.headed {
             self.headed = true;
-            lines.push(
-                self.columns
-                    .line(["TIME", "WHAT", "INSTANCE", "ENDPOINTS", "HEALTH", "WHY"]),
-            );
+            lines.push(self.columns.line(["TIME", "WHAT", "INSTANCE", "ENDPOINTS", "HEALTH", "WHY"]));
         }
         match update {
             Update::List(list) => self.list(service, list, &mut lines),
@@ -51,10 +44,7 @@ impl Lines {
         let now = now();
         for instance in list.all() {
             let (name, endpoints, condition) = (self.name(instance), endpoints(instance), condition(instance));
-            lines.push(
-                self.columns
-                    .line([&now, "LISTED", &name, &endpoints, &condition, &provenance(instance)]),
-            );
+            lines.push(self.columns.line([&now, "LISTED", &name, &endpoints, &condition, &provenance(instance)]));
         }
         let name = self.scope(service);
         let count = match list.len() {
@@ -81,6 +71,7 @@ impl Lines {
             _ => condition(now),
         };
         let mut reason = story::cause(why.cause, &why.actor, why.evidence.as_ref());
+        reason.push_str(through_the_filter(change));
         if !why.conflicts.is_empty() {
             reason.push_str(&format!("; CONFLICT: same address as {}", why.conflicts.join(" and ")));
         }
@@ -112,14 +103,20 @@ impl Lines {
     }
 }
 
+/// A filter makes an instance come or go although it was there all the time.
+fn through_the_filter(change: &Change) -> &'static str {
+    let is_at_hand = matches!(change.cause(), Cause::Updated | Cause::Health | Cause::Maintenance | Cause::Lapsed);
+    match change {
+        Change::Added { .. } if is_at_hand => "; fits the filter now",
+        Change::Removed { .. } if is_at_hand => "; no longer fits the filter",
+        _ => "",
+    }
+}
+
 /// Who vouches for it.
 fn provenance(instance: &Instance) -> String {
     let agent = &instance.vouching().agent;
-    if instance.is_static() {
-        format!("static, by agent/{agent}")
-    } else {
-        format!("agent/{agent} vouches")
-    }
+    if instance.is_static() { format!("static, by agent/{agent}") } else { format!("agent/{agent} vouches") }
 }
 
 fn now() -> String {
