@@ -36,6 +36,13 @@ impl Error {
         Self { kind, message: message.into(), may_have_changed: false, source: None }
     }
 
+    /// Something may have changed all the same.
+    #[cfg(feature = "registrar")]
+    pub(crate) fn although_something_may_have_changed(mut self) -> Self {
+        self.may_have_changed = true;
+        self
+    }
+
     pub(crate) fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
