@@ -183,8 +183,9 @@ async fn closed_output_keeps_nobody_from_working() {
 async fn agents_of_one_host_have_ids_of_their_own_and_find_them_again() {
     let place = Place::new();
     let run = |service: &str| place.agent(&[]).args(["--service", service, "--", "sleep", "600"]).start();
-    let [mut first, mut second] = [run("orders"), run("users")];
+    let mut first = run("orders");
     first.wait_for_line("agent=web1 ", SOON).await;
+    let mut second = run("users");
     second.wait_for_line("agent=web1-2 ", SOON).await;
     first.stop(SOON).await;
     second.stop(SOON).await;

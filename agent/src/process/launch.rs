@@ -1,11 +1,12 @@
 //! Brings an agent up: from its settings to running services.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use muster_runtime::broker::{BrokerError, Role};
+use muster_runtime::broker::{BrokerError, Need, Role};
 use muster_runtime::exit::{Exit, ExitReason};
 use muster_runtime::metrics::Metrics;
 use muster_runtime::stop::Stop;
+use muster_schemas::Subjects;
 use tokio::sync::mpsc;
 
 use super::advertise::find_or_retry;
@@ -16,7 +17,7 @@ use super::meters::Meters;
 use super::plan::ServicePlan;
 use super::settings::AgentSettings;
 use super::signals::{self, Wanted};
-use super::vouching::Vouching;
+use super::vouching::{Vouching, needs};
 
 /// Between two tries to reach a broker that is required.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
@@ -37,7 +38,10 @@ pub async fn run(mut settings: AgentSettings) -> Result<u8, AgentError> {
     let servers = settings.broker.access().map_err(AgentError::own)?.servers();
     let advertised = find_or_retry(settings.address_rules(), servers).await.map_err(AgentError::own)?;
     if settings.require_registration {
-        wait_for_broker(&settings, &mut signals).await?;
+        let subjects = Subjects::new(settings.broker.prefix.clone(), settings.broker.namespace.clone());
+        let instances = services.iter().map(|(plan, instance)| (&plan.service, instance));
+        let needs = needs(&subjects, &identity.agent, instances);
+        wait_for_broker(&settings, &identity, &needs, &mut signals).await?;
     }
     let vouch = Vouching::start(&settings, &identity, advertised.clone()).await.map_err(AgentError::own)?;
     let agent = Agent {
@@ -72,22 +76,32 @@ fn identity(settings: &AgentSettings, services: &[ServicePlan]) -> Result<Identi
     Ok(identity)
 }
 
-/// Tries until the broker answers, refuses, or the time is up.
-async fn wait_for_broker(settings: &AgentSettings, signals: &mut mpsc::Receiver<Wanted>) -> Result<(), AgentError> {
-    let deadline = tokio::time::Instant::now() + settings.registration_within.as_duration();
+/// Tries until the broker answers and permits, refuses, or the time is up.
+async fn wait_for_broker(
+    settings: &AgentSettings,
+    identity: &Identity,
+    needs: &[Need],
+    signals: &mut mpsc::Receiver<Wanted>,
+) -> Result<(), AgentError> {
+    let deadline = Instant::now() + settings.registration_within.as_duration();
+    let tried = || async {
+        let role = Role::new(format!("muster-agent {} try", identity.agent)).identity(identity.agent.token());
+        settings.broker.connect(role).await?.verify(needs).await
+    };
     loop {
         let error: BrokerError = tokio::select! {
-            tried = settings.broker.connect(Role::new("muster-agent try")) => match tried {
-                Ok(_) => return Ok(()),
+            tried = tried() => match tried {
+                Ok(()) => return Ok(()),
                 Err(error) => error,
             },
             Some(Wanted::Stop(signal)) = signals.recv() => {
                 let code = u8::try_from(signal as i32).unwrap_or_default().saturating_add(128);
-                return Err(AgentError::Failed { problem: format!("ended by {signal} while waiting for the broker"), code });
+                let problem = format!("ended by {signal} while waiting for the broker");
+                return Err(AgentError::Failed { problem, code });
             }
         };
         let is_absent = error.exit() == Exit::BrokerUnavailable;
-        if !is_absent || tokio::time::Instant::now() + TRY_AGAIN >= deadline {
+        if !is_absent || Instant::now() + TRY_AGAIN >= deadline {
             return Err(AgentError::of(&error));
         }
         muster_runtime::logging::limited("required broker", |suppressed| {

@@ -105,20 +105,21 @@ impl Vouching {
             instances: Vec::new(),
         })
     }
+}
 
-    /// What the broker must permit.
-    fn needs(&self) -> Vec<Need> {
-        let sender = Sender::Agent(self.agent.clone());
-        let events = self.instances.iter().flat_map(|(service, instance)| {
-            [EventKind::Register, EventKind::Deregister, EventKind::Health]
-                .map(|kind| Need::publish(self.subjects.event(kind, Some((service, instance)), &sender)))
-        });
-        let own = [
-            Need::publish(self.subjects.heartbeat(&self.agent)),
-            Need::subscribe(self.subjects.all_to_agent(&self.agent)),
-        ];
-        own.into_iter().chain(events).collect()
-    }
+/// What the broker must permit an agent that vouches for these instances.
+pub(super) fn needs<'a>(
+    subjects: &Subjects,
+    agent: &AgentId,
+    instances: impl Iterator<Item = (&'a ServiceName, &'a InstanceId)>,
+) -> Vec<Need> {
+    let sender = Sender::Agent(agent.clone());
+    let events = instances.flat_map(|instance| {
+        [EventKind::Register, EventKind::Deregister, EventKind::Health]
+            .map(|kind| Need::publish(subjects.event(kind, Some(instance), &sender)))
+    });
+    let own = [Need::publish(subjects.heartbeat(agent)), Need::subscribe(subjects.all_to_agent(agent))];
+    own.into_iter().chain(events).collect()
 }
 
 /// Notified whenever the connection breaks or stands again.
@@ -159,7 +160,9 @@ impl Vouch for Vouching {
         if let Some(drains) = self.drains.take() {
             tokio::spawn(drained(drains, sender.clone()));
         }
-        tokio::spawn(permitted(self.connection.clone(), self.needs(), sender));
+        let instances = self.instances.iter().map(|(service, instance)| (service, instance));
+        let needs = needs(&self.subjects, &self.agent, instances);
+        tokio::spawn(permitted(self.connection.clone(), needs, sender));
         heard
     }
 
