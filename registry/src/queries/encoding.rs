@@ -263,3 +263,6 @@ fn write(bytes: &mut Vec<u8>, value: &impl Serialize) {
     // Writing plain data with text for keys into memory cannot fail.
     let _ = serde_json::to_writer(bytes, value);
 }
+
+#[cfg(test)]
+mod tests;

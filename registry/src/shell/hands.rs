@@ -22,7 +22,7 @@ use crate::stream;
 
 /// Requests to agents under way at once; one more has failed at once, and the core asks again.
 const REQUESTS_MAX: usize = 4_096;
-/// How long the queue of the output connection may stay full before the connection counts as stuck.
+/// How long the output connection may take no message before it counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_millis(250);
 
 /// What became of something that the core asked for.
@@ -111,22 +111,21 @@ impl Hands {
     /// Performs effects in order. False if the output connection turned out to be stuck; what should have left is dropped.
     pub(crate) async fn perform(&mut self, effects: impl Iterator<Item = Effect>) -> bool {
         let was_open = self.output == Output::Open;
-        let deadline = tokio::time::Instant::now() + STUCK_AFTER;
         for effect in effects {
             match effect {
-                Effect::Publish(outgoing) => self.publish(outgoing, deadline).await,
+                Effect::Publish(outgoing) => self.publish(outgoing).await,
                 other => self.begin(other),
             }
         }
         !(was_open && self.output == Output::Shut)
     }
 
-    async fn publish(&mut self, outgoing: Outgoing, deadline: tokio::time::Instant) {
+    async fn publish(&mut self, outgoing: Outgoing) {
         if self.output == Output::Shut {
             return;
         }
         let sending = self.tools.output.client().publish(outgoing.subject, outgoing.payload);
-        match tokio::time::timeout_at(deadline, sending).await {
+        match tokio::time::timeout(STUCK_AFTER, sending).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => limited("publish", |suppressed| {
                 tracing::warn!(suppressed, kind = ?outgoing.kind, "a message was not sent: {error}");
