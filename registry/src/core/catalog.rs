@@ -28,9 +28,11 @@ use muster_schemas::entry::{Entry, Intent, IntentKind, Tombstone};
 use muster_schemas::pulse::CatalogState;
 use muster_schemas::{Digest, EpochId, Event, Instance, InstanceId, Revision, ServiceName, Timestamp};
 
+use super::io::Record;
+
 pub use conflicts::CONFLICTS_PER_CHANGE_MAX;
 pub use intents::INTENTS_MAX;
-pub use outcome::{Folded, News, Outcome, Reason, Record};
+pub use outcome::{Folded, News, Outcome, Reason};
 pub use service::{Held, Service};
 
 /// The fold versions that this software has.
@@ -78,8 +80,8 @@ struct Epoch {
 pub struct EventMark {
     /// The event's id; none if it had none that could be read.
     pub id: Option<Arc<str>>,
-    /// The stream's timestamp of it, in milliseconds since 1970.
-    pub timestamp_ms: i64,
+    /// The stream's timestamp of it.
+    pub at: Timestamp,
 }
 
 /// An instance may have one intent of each kind.
@@ -140,8 +142,7 @@ impl Catalog {
     /// The fold version in force; that of this software while no log is.
     #[must_use]
     pub fn fold_version(&self) -> u32 {
-        self.epoch
-            .map_or(muster_schemas::FOLD_VERSION, |epoch| epoch.fold_version)
+        self.epoch.map_or(muster_schemas::FOLD_VERSION, |epoch| epoch.fold_version)
     }
 
     /// Whether this software has the fold version in force. If not, the catalog stands still and must not be answered from.
@@ -161,7 +162,7 @@ impl Catalog {
     #[must_use]
     pub fn folded_last(&self, record: &Record<'_>) -> bool {
         let same = |mark: &EventMark| {
-            mark.timestamp_ms == record.timestamp_ms && mark.id.as_deref() == Event::peek_id(record.payload).as_deref()
+            mark.at == record.at && mark.id.as_deref() == Event::peek_id(record.payload).as_deref()
         };
         self.revision == record.sequence && self.last_event.as_ref().is_some_and(same)
     }
@@ -174,8 +175,7 @@ impl Catalog {
     /// The services with names above `after`, in byte order: where a chunk ended, the next one begins.
     pub fn services_after(&self, after: &ServiceName) -> impl Iterator<Item = (&ServiceName, &Service)> {
         use std::ops::Bound::{Excluded, Unbounded};
-        self.services
-            .range::<_, ServiceName>((Excluded(after.clone()), Unbounded))
+        self.services.range::<_, ServiceName>((Excluded(after.clone()), Unbounded))
     }
 
     /// One service.
@@ -248,14 +248,11 @@ impl Catalog {
     /// All entries in canonical order: intents by (service, instance, kind), then instances and tombstones by (service,
     /// instance). In this order they can be folded or carried into an empty catalog: an intent precedes what it is about.
     pub fn entries(&self) -> impl Iterator<Item = KeptEntry> {
-        let intents = self.intents.values().map(|intent| KeptEntry {
-            entry: Entry::Intent(Arc::clone(intent)),
-            last_sequence: intent.sequence,
-        });
+        let intents = self
+            .intents
+            .values()
+            .map(|intent| KeptEntry { entry: Entry::Intent(Arc::clone(intent)), last_sequence: intent.sequence });
         let slots = self.services.values().flat_map(|service| service.slots.values());
-        intents.chain(slots.map(|slot| KeptEntry {
-            entry: slot.held.entry(),
-            last_sequence: slot.last_sequence,
-        }))
+        intents.chain(slots.map(|slot| KeptEntry { entry: slot.held.entry(), last_sequence: slot.last_sequence }))
     }
 }

@@ -224,10 +224,7 @@ impl Replica {
         self.suspected = suspicion.is_some();
         self.counters.suspicions += u64::from(self.suspected);
         let (severity, text) = match suspicion {
-            Some(reason) => (
-                Severity::Warning,
-                format!("the log may be broken, checking again: {reason}"),
-            ),
+            Some(reason) => (Severity::Warning, format!("the log may be broken, checking again: {reason}")),
             None => (Severity::Info, "the log is what it was".to_owned()),
         };
         self.report(severity, text, effects);

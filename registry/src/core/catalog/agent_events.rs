@@ -32,10 +32,8 @@ impl Catalog {
                 self.set(doing, registration, Cause::Registered)
             }
             Held::Live(before) => {
-                let generation = std::mem::replace(
-                    &mut registration.vouching.generation,
-                    before.registration.vouching.generation,
-                );
+                let generation =
+                    std::mem::replace(&mut registration.vouching.generation, before.registration.vouching.generation);
                 if registration == before.registration {
                     return self.touch(doing, &before, generation);
                 }
@@ -65,11 +63,7 @@ impl Catalog {
             detail: deregistration.detail.clone(),
             ..Evidence::default()
         };
-        let ending = Ending {
-            vouching: vouching.clone(),
-            cause: Cause::Deregistered,
-            evidence: Some(evidence),
-        };
+        let ending = Ending { vouching: vouching.clone(), cause: Cause::Deregistered, evidence: Some(evidence) };
         self.bury(doing, ending)
     }
 
@@ -142,9 +136,5 @@ fn may_return(held: &Held, vouching: &Vouching) -> Result<(), Reason> {
             return Err(Reason::Stale);
         }
     }
-    if vouching.order() > held.order() {
-        Ok(())
-    } else {
-        Err(Reason::Stale)
-    }
+    if vouching.order() > held.order() { Ok(()) } else { Err(Reason::Stale) }
 }

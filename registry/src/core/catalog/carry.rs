@@ -83,12 +83,7 @@ impl Catalog {
             evidence: tombstone.evidence.clone(),
         };
         let folded = self.bury(doing, ending);
-        let kept = Tombstone {
-            actor: tombstone.actor.clone(),
-            revision: doing.sequence,
-            at,
-            ..tombstone.clone()
-        };
+        let kept = Tombstone { actor: tombstone.actor.clone(), revision: doing.sequence, at, ..tombstone.clone() };
         self.put(Held::Gone(Arc::new(kept)), doing.sequence, None);
         folded
     }
@@ -114,10 +109,7 @@ impl Catalog {
         if self.intents.len() >= INTENTS_MAX {
             return Folded::ignored(Reason::TooManyIntents);
         }
-        self.put_intent(Arc::new(Intent {
-            sequence: doing.sequence,
-            ..intent.clone()
-        }));
+        self.put_intent(Arc::new(Intent { sequence: doing.sequence, ..intent.clone() }));
         let held = self.instance(&intent.service, &intent.instance);
         let fenced = held.filter(|held| Some(held.vouching().incarnation) <= intent.incarnation);
         match (intent.intent, fenced) {

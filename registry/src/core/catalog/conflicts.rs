@@ -34,9 +34,7 @@ type Address<'a> = (&'a str, u16);
 
 fn addresses(instance: &Instance) -> BTreeSet<Address<'_>> {
     let endpoints = instance.registration.endpoints.iter();
-    endpoints
-        .filter_map(|endpoint| Some((endpoint.host.as_deref()?, endpoint.port?)))
-        .collect()
+    endpoints.filter_map(|endpoint| Some((endpoint.host.as_deref()?, endpoint.port?))).collect()
 }
 
 fn hashes(instance: &Instance) -> BTreeSet<u64> {
@@ -46,9 +44,7 @@ fn hashes(instance: &Instance) -> BTreeSet<u64> {
 /// FNV-1a-64: the same in every process, unlike the standard library's hashes.
 fn address_hash((host, port): Address<'_>) -> u64 {
     let bytes = host.bytes().chain([0]).chain(port.to_be_bytes());
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 fn key(instance: &Instance) -> Key {
@@ -178,9 +174,5 @@ impl Catalog {
 }
 
 fn address_text((host, port): Address<'_>) -> String {
-    if host.contains(':') {
-        format!("[{host}]:{port}")
-    } else {
-        format!("{host}:{port}")
-    }
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use muster_schemas::event::{EpochBegan, Sender};
 use muster_schemas::pulse::CatalogState;
-use muster_schemas::{Event, EventData, EventKind, Subjects, Timestamp};
+use muster_schemas::{Event, EventData, EventKind, Subjects};
 
-use super::outcome::{Folded, News, Outcome, Reason, Record};
+use super::outcome::{Folded, News, Outcome, Reason};
 use super::write::Doing;
 use super::{Catalog, Epoch, EventMark};
+use crate::core::io::Record;
 
 impl Catalog {
     /// Folds one message of the stream. Never fails: what is wrong with an event is its outcome. The caller sees to it that
@@ -23,11 +24,8 @@ impl Catalog {
             Err(_) => Event::peek_id(record.payload).map(Arc::from),
         };
         self.revision = record.sequence;
-        self.last_event = Some(EventMark {
-            id,
-            timestamp_ms: record.timestamp_ms,
-        });
-        self.stream_time = self.stream_time.max(Timestamp::from_ms(record.timestamp_ms));
+        self.last_event = Some(EventMark { id, at: record.at });
+        self.stream_time = self.stream_time.max(record.at);
         if self.is_supported() {
             self.forget();
         }
@@ -36,9 +34,7 @@ impl Catalog {
             Err(refusal) => {
                 let reason = Reason::from(refusal.kind);
                 let mut folded = Folded::ignored(reason);
-                folded
-                    .notices
-                    .extend(self.unreadable_notice(subjects, record, reason, &refusal));
+                folded.notices.extend(self.unreadable_notice(subjects, record, reason, &refusal));
                 folded.detail = Some(refusal.to_string());
                 folded
             }
@@ -47,11 +43,7 @@ impl Catalog {
 
     fn fold_event(&mut self, record: &Record<'_>, event: Event) -> Folded {
         let Event { id, source, data, .. } = event;
-        let doing = Doing {
-            sequence: record.sequence,
-            kind: data.kind(),
-            sender: &source,
-        };
+        let doing = Doing { sequence: record.sequence, kind: data.kind(), sender: &source };
         if let EventData::Epoch(began) = &data {
             return self.fold_epoch(record, began);
         }
@@ -62,9 +54,7 @@ impl Catalog {
             return Folded::ignored(Reason::UnsupportedFoldVersion);
         }
         // What a notice must name, should the event be ignored: cheap clones of names.
-        let about = data
-            .target()
-            .map(|(service, instance)| (service.clone(), instance.clone()));
+        let about = data.target().map(|(service, instance)| (service.clone(), instance.clone()));
         let mut folded = self.fold_data(doing, data);
         if let (Outcome::Ignored(reason), Sender::Agent(agent)) = (folded.outcome, &source) {
             let notice = self.refusal_notice(reason, Some(id), about, folded.detail.as_deref());
@@ -97,7 +87,7 @@ impl Catalog {
             return Folded::ignored(Reason::Superseded);
         }
         // A replica that starts here knows nothing of what lies below, so nothing of it may be left: stream time included.
-        let began_at = Timestamp::from_ms(record.timestamp_ms);
+        let began_at = record.at;
         *self = Self {
             epoch: Some(Epoch {
                 id: began.epoch,

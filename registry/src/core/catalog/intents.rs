@@ -78,11 +78,7 @@ impl Catalog {
             detail: (!why.is_empty()).then(|| why.to_owned()),
             ..Evidence::default()
         };
-        let ending = Ending {
-            vouching: ended.clone(),
-            cause: Cause::Evicted,
-            evidence: Some(evidence),
-        };
+        let ending = Ending { vouching: ended.clone(), cause: Cause::Evicted, evidence: Some(evidence) };
         let mut folded = self.bury(doing, ending);
         if folded.change.is_some() {
             folded.notices.push(self.evicted_notice(&ended, why));

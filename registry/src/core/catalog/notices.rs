@@ -7,7 +7,8 @@ use muster_schemas::subject::Subject;
 use muster_schemas::{AgentId, Event, Instance, InstanceId, ServiceName, Subjects, Vouching};
 
 use super::Catalog;
-use super::outcome::{Reason, Record};
+use super::outcome::Reason;
+use crate::core::io::Record;
 
 type About = Option<(ServiceName, InstanceId)>;
 
@@ -21,12 +22,7 @@ impl Catalog {
         refusal: &Refusal,
     ) -> Option<(AgentId, Notice)> {
         self.epoch?;
-        let Ok(Subject::Event {
-            target,
-            sender: Sender::Agent(agent),
-            ..
-        }) = subjects.parse(record.subject)
-        else {
+        let Ok(Subject::Event { target, sender: Sender::Agent(agent), .. }) = subjects.parse(record.subject) else {
             return None;
         };
         let id = Event::peek_id(record.payload);
@@ -43,9 +39,7 @@ impl Catalog {
         detail: Option<&str>,
     ) -> Option<Notice> {
         let code = reason.notice_code()?;
-        let held = about
-            .as_ref()
-            .and_then(|(service, instance)| self.held(service, instance));
+        let held = about.as_ref().and_then(|(service, instance)| self.held(service, instance));
         let in_force = held.map(super::Held::vouching);
         let (service, instance) = about.unzip();
         Some(Notice {
@@ -95,10 +89,7 @@ impl Catalog {
         };
         let newcomer = newcomer.vouching();
         let newcomer_key = instance_key(&newcomer.service, &newcomer.instance);
-        let others_keys: Vec<String> = others
-            .iter()
-            .map(|((service, id), _)| instance_key(service, id))
-            .collect();
+        let others_keys: Vec<String> = others.iter().map(|((service, id), _)| instance_key(service, id)).collect();
         let mut notices = vec![about(newcomer, others_keys.join(", "))];
         for ((service, id), _) in &others {
             if let Some(other) = self.instance(service, id) {
@@ -110,9 +101,7 @@ impl Catalog {
 
     /// A notice about an instance to the agent of a vouching; what is in force may be another by now.
     fn notice_to_holder(&self, vouching: &Vouching, code: NoticeCode, help: String) -> (AgentId, Notice) {
-        let held = self
-            .held(&vouching.service, &vouching.instance)
-            .map(super::Held::vouching);
+        let held = self.held(&vouching.service, &vouching.instance).map(super::Held::vouching);
         let notice = Notice {
             event_id: None,
             code,

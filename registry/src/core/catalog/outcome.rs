@@ -6,19 +6,6 @@ use muster_schemas::agent::{Notice, NoticeCode};
 use muster_schemas::refusal::RefusalKind;
 use muster_schemas::{AgentId, Change, EpochId, EventKind, Instance};
 
-/// One message of the stream, as the fold reads it.
-#[derive(Debug, Clone, Copy)]
-pub struct Record<'a> {
-    /// Its stream sequence.
-    pub sequence: u64,
-    /// The stream's own timestamp, in milliseconds since 1970.
-    pub timestamp_ms: i64,
-    /// Its subject.
-    pub subject: &'a str,
-    /// Its bytes.
-    pub payload: &'a [u8],
-}
-
 /// What became of an event. Nothing that arrives in the log is an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Outcome {
@@ -43,9 +30,7 @@ impl Outcome {
 
     /// Every word that [`Self::as_str`] can give, so that metrics can begin at zero.
     pub fn all_words() -> impl Iterator<Item = &'static str> {
-        ["accepted", "no_op"]
-            .into_iter()
-            .chain(Reason::ALL.into_iter().map(Reason::as_str))
+        ["accepted", "no_op"].into_iter().chain(Reason::ALL.into_iter().map(Reason::as_str))
     }
 
     /// Whether the event was ignored.
@@ -202,13 +187,7 @@ pub struct Folded {
 
 impl Folded {
     pub(super) fn new(outcome: Outcome) -> Self {
-        Self {
-            outcome,
-            change: None,
-            notices: Vec::new(),
-            news: News::None,
-            detail: None,
-        }
+        Self { outcome, change: None, notices: Vec::new(), news: News::None, detail: None }
     }
 
     pub(super) fn accepted(kind: EventKind) -> Self {

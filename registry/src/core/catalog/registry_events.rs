@@ -34,11 +34,7 @@ impl Catalog {
         let mut evidence = expiry.evidence.clone();
         evidence.reason.get_or_insert_with(|| word(expiry.cause).to_owned());
         let ended = instance.vouching().clone();
-        let ending = Ending {
-            vouching: ended.clone(),
-            cause: Cause::Expired,
-            evidence: Some(evidence),
-        };
+        let ending = Ending { vouching: ended.clone(), cause: Cause::Expired, evidence: Some(evidence) };
         let mut folded = self.bury(doing, ending);
         folded.notices.push(self.expired_notice(&ended, word(expiry.cause)));
         folded

@@ -63,11 +63,7 @@ pub(super) struct Slot {
 impl Slot {
     pub(super) fn new(held: Held, last_sequence: u64) -> Self {
         let digest = held.entry().digest();
-        Self {
-            held,
-            last_sequence,
-            digest,
-        }
+        Self { held, last_sequence, digest }
     }
 }
 
@@ -114,9 +110,7 @@ impl Service {
     /// Its instances with ids above `after`, in byte order: where a chunk ended, the next one begins.
     pub fn instances_after(&self, after: &InstanceId) -> impl Iterator<Item = &Arc<Instance>> {
         use std::ops::Bound::{Excluded, Unbounded};
-        self.slots
-            .range::<_, InstanceId>((Excluded(after.clone()), Unbounded))
-            .filter_map(|(_, slot)| slot.held.live())
+        self.slots.range::<_, InstanceId>((Excluded(after.clone()), Unbounded)).filter_map(|(_, slot)| slot.held.live())
     }
 
     /// Whether this is the other one, unchanged; in constant time, and never true by mistake: while somebody holds the

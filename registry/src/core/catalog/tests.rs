@@ -25,7 +25,8 @@ use muster_schemas::{
     Registration, ServiceName, SessionId, Subjects, Timestamp, Vouching,
 };
 
-use super::{Catalog, Folded, Outcome, Reason, Record};
+use super::{Catalog, Folded, Outcome, Reason};
+use crate::core::io::Record;
 
 /// Stream time at the beginning of every bench: 2026-11-21.
 pub(super) const BEGIN_MS: i64 = 1_795_000_000_000;
@@ -83,10 +84,7 @@ pub(super) fn endpoint(host: &str, port: u16) -> Endpoint {
 }
 
 pub(super) fn health(status: HealthStatus) -> Health {
-    Health {
-        status,
-        ..Health::default()
-    }
+    Health { status, ..Health::default() }
 }
 
 fn agent(name: &str) -> Sender {
@@ -107,11 +105,7 @@ pub(super) struct Bench {
 impl Bench {
     /// Before any epoch.
     pub(super) fn empty() -> Self {
-        Self {
-            catalog: Catalog::default(),
-            now_ms: BEGIN_MS,
-            sequence: 0,
-        }
+        Self { catalog: Catalog::default(), now_ms: BEGIN_MS, sequence: 0 }
     }
 
     /// In a first epoch, ready.
@@ -132,24 +126,14 @@ impl Bench {
     pub(super) fn raw(&mut self, subject: &str, payload: &[u8]) -> Folded {
         self.sequence += 1;
         self.now_ms += 1;
-        let record = Record {
-            sequence: self.sequence,
-            timestamp_ms: self.now_ms,
-            subject,
-            payload,
-        };
+        let record = Record { sequence: self.sequence, at: Timestamp::from_ms(self.now_ms), subject, payload };
         let folded = self.catalog.fold(&subjects(), &record);
         self.check();
         folded
     }
 
     pub(super) fn send(&mut self, source: Sender, data: EventData) -> Folded {
-        let event = Event {
-            id: format!("event-{}", self.sequence + 1),
-            source,
-            time: None,
-            data,
-        };
+        let event = Event { id: format!("event-{}", self.sequence + 1), source, time: None, data };
         let payload = event.encode(&Namespace::default()).unwrap();
         self.raw(&event.subject(&subjects()), &payload)
     }
@@ -190,10 +174,7 @@ impl Bench {
     }
 
     pub(super) fn health(&mut self, name: &str, instance: &str, order: (u64, u64), status: HealthStatus) -> Folded {
-        let data = HealthReport {
-            vouching: vouching(name, instance, order.0, order.1),
-            health: health(status),
-        };
+        let data = HealthReport { vouching: vouching(name, instance, order.0, order.1), health: health(status) };
         self.send(agent(name), EventData::Health(data))
     }
 
@@ -210,10 +191,7 @@ impl Bench {
             epoch: epoch_id(epoch),
             observed_sequence,
             cause: ExpiryCause::Silent,
-            evidence: Evidence {
-                charged_ms: Some(10_000),
-                ..Evidence::default()
-            },
+            evidence: Evidence { charged_ms: Some(10_000), ..Evidence::default() },
         };
         self.send(registry(), EventData::Expire(data))
     }
@@ -244,12 +222,7 @@ impl Bench {
     }
 
     pub(super) fn lapse(&mut self, instance: &str, epoch: u64, ends_sequence: u64) -> Folded {
-        let data = Lapse {
-            service: orders(),
-            instance: id(instance),
-            epoch: epoch_id(epoch),
-            ends_sequence,
-        };
+        let data = Lapse { service: orders(), instance: id(instance), epoch: epoch_id(epoch), ends_sequence };
         self.send(registry(), EventData::Lapse(data))
     }
 
@@ -259,18 +232,12 @@ impl Bench {
     }
 
     pub(super) fn setting(&mut self, name: &str, value: serde_json::Value) -> Folded {
-        let data = SettingChanged {
-            name: name.into(),
-            value,
-        };
+        let data = SettingChanged { name: name.into(), value };
         self.send(registry(), EventData::Setting(data))
     }
 
     pub(super) fn carry(&mut self, epoch: u64, entry: Entry) -> Folded {
-        let data = CarriedOver {
-            epoch: epoch_id(epoch),
-            entry,
-        };
+        let data = CarriedOver { epoch: epoch_id(epoch), entry };
         self.send(registry(), EventData::Carry(data))
     }
 
@@ -285,10 +252,7 @@ impl Bench {
     /// Whatever is kept beside the entries agrees with them, after every event.
     pub(super) fn check(&self) {
         let catalog = &self.catalog;
-        assert_eq!(
-            catalog.digest(),
-            catalog.entries().map(|kept| kept.entry.digest()).sum()
-        );
+        assert_eq!(catalog.digest(), catalog.entries().map(|kept| kept.entry.digest()).sum());
         let mut instances = 0;
         let mut services = 0;
         let mut tombstones = 0;

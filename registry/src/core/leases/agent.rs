@@ -95,12 +95,7 @@ impl Agent {
     pub(super) fn session_mut(&mut self, id: SessionId) -> &mut Session {
         let place = self.sessions.iter().position(|session| session.id == id);
         let place = place.unwrap_or_else(|| {
-            self.sessions.push(Session {
-                id,
-                digest: Digest::ZERO,
-                leases: 0,
-                heard: None,
-            });
+            self.sessions.push(Session { id, digest: Digest::ZERO, leases: 0, heard: None });
             self.sessions.len() - 1
         });
         &mut self.sessions[place]
@@ -109,8 +104,7 @@ impl Agent {
     /// Drops lives of which nothing is left.
     pub(super) fn forget_sessions(&mut self) {
         let heard = self.heard_session;
-        self.sessions
-            .retain(|session| session.leases > 0 || Some(session.id) == heard);
+        self.sessions.retain(|session| session.leases > 0 || Some(session.id) == heard);
     }
 
     /// Whether a lease was handed out as due and has not been renewed since.
@@ -120,9 +114,7 @@ impl Agent {
 
     /// When a lease was renewed last, on the lease clock: by a heartbeat of its own session, or by beginning.
     pub(super) fn renewed_at(&self, lease: &Lease) -> u64 {
-        let heard = self
-            .session(lease.instance.vouching().session)
-            .and_then(|session| session.heard);
+        let heard = self.session(lease.instance.vouching().session).and_then(|session| session.heard);
         lease.since.max(heard.map_or(0, |beat| beat.clock))
     }
 }

@@ -45,9 +45,7 @@ impl LeaseClock {
 
     /// A mark was processed. Returns what it charged; `None` if the charge begins again at zero instead.
     pub(super) fn mark(&mut self, processed_ms: u64, sent_ms: u64, counter: u64) -> Option<u64> {
-        let is_timely = processed_ms
-            .checked_sub(sent_ms)
-            .is_some_and(|late_ms| late_ms <= MARK_LATE_MS_MAX);
+        let is_timely = processed_ms.checked_sub(sent_ms).is_some_and(|late_ms| late_ms <= MARK_LATE_MS_MAX);
         let charge_ms = self.last_mark.filter(|_| is_timely).and_then(|last| {
             let gap_ms = processed_ms.checked_sub(last.processed_ms)?;
             (counter == last.counter + 1 && gap_ms <= MARK_GAP_MS_MAX).then_some(gap_ms)

@@ -51,11 +51,7 @@ pub(super) fn due_at(agent: &Agent, lease: &Lease, restarted_at: u64) -> u64 {
     let in_one_go = renewed_at.max(restarted_at) + ttl_ms;
     let in_all = renewed_at + TTLS_IN_ALL_MAX * ttl_ms;
     let due = in_one_go.min(in_all);
-    if agent.is_suspect(lease) {
-        due.max(lease.not_before)
-    } else {
-        due
-    }
+    if agent.is_suspect(lease) { due.max(lease.not_before) } else { due }
 }
 
 impl Leases {
@@ -135,16 +131,11 @@ impl Leases {
     }
 
     fn evidence(&self, agent: &Agent, lease: &Lease) -> Evidence {
-        let heard = agent
-            .session(lease.instance.vouching().session)
-            .and_then(|session| session.heard);
+        let heard = agent.session(lease.instance.vouching().session).and_then(|session| session.heard);
         Evidence {
             last_heartbeat_at: heard.map(|beat| beat.at),
             charged_ms: Some(self.clock.now().saturating_sub(agent.renewed_at(lease))),
-            server: agent
-                .server
-                .and_then(|server| self.servers.name(server))
-                .map(str::to_owned),
+            server: agent.server.and_then(|server| self.servers.name(server)).map(str::to_owned),
             ..Evidence::default()
         }
     }
@@ -165,10 +156,7 @@ impl Leases {
                 continue;
             };
             let name = lease.instance.vouching();
-            if !reply
-                .incarnations
-                .contains_key(&instance_key(&name.service, &name.instance))
-            {
+            if !reply.incarnations.contains_key(&instance_key(&name.service, &name.instance)) {
                 unlisted.push(Arc::clone(&lease.instance));
                 continue;
             }

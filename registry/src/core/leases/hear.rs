@@ -201,9 +201,7 @@ impl Leases {
             self.swept = (self.swept + 1) % self.agents.len();
             let silent = |agent: &Agent| {
                 agent.leases.is_empty()
-                    && agent
-                        .heard_ms
-                        .is_none_or(|heard| now_ms.saturating_sub(heard) > AGENT_KEPT_MS)
+                    && agent.heard_ms.is_none_or(|heard| now_ms.saturating_sub(heard) > AGENT_KEPT_MS)
             };
             if self.agents[self.swept].as_ref().is_some_and(silent) {
                 self.remove_agent(self.swept);
@@ -214,9 +212,7 @@ impl Leases {
 
 /// Compares what an agent claims with what is held, as far as that can prove anything.
 fn verdict(agent: &mut Agent, now_ms: u64, position: Option<Revision>, spoken: &Spoken<'_>) -> Verdict {
-    let held = agent
-        .session(spoken.session)
-        .map_or(Digest::ZERO, |session| session.digest);
+    let held = agent.session(spoken.session).map_or(Digest::ZERO, |session| session.digest);
     if held == spoken.digest {
         agent.differs_since_ms = None;
         return Verdict::Same;

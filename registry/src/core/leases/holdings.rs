@@ -213,10 +213,5 @@ fn same_lease(before: &Instance, after: &Instance) -> bool {
 
 fn digest_of(instance: &Instance) -> Digest {
     let vouching = instance.vouching();
-    Digest::of_vouching(
-        &vouching.service,
-        &vouching.instance,
-        vouching.incarnation,
-        vouching.generation,
-    )
+    Digest::of_vouching(&vouching.service, &vouching.instance, vouching.incarnation, vouching.generation)
 }

@@ -29,19 +29,12 @@ impl Servers {
     }
 
     fn add(&mut self, name: &str) -> usize {
-        let server = Server {
-            name: name.into(),
-            heard_ms: 0,
-        };
+        let server = Server { name: name.into(), heard_ms: 0 };
         if self.servers.len() < SERVERS_MAX {
             self.servers.push(server);
             return self.servers.len() - 1;
         }
-        let silent_longest = self
-            .servers
-            .iter()
-            .enumerate()
-            .min_by_key(|(_, server)| server.heard_ms);
+        let silent_longest = self.servers.iter().enumerate().min_by_key(|(_, server)| server.heard_ms);
         let index = silent_longest.map_or(0, |(index, _)| index);
         self.servers[index] = server;
         index
@@ -53,12 +46,7 @@ impl Servers {
 
     pub(super) fn heard(&self, now_ms: u64, within_ms: u64) -> Vec<String> {
         let recent = |server: &&Server| now_ms.saturating_sub(server.heard_ms) <= within_ms;
-        let mut names: Vec<String> = self
-            .servers
-            .iter()
-            .filter(recent)
-            .map(|server| server.name.to_string())
-            .collect();
+        let mut names: Vec<String> = self.servers.iter().filter(recent).map(|server| server.name.to_string()).collect();
         names.sort_unstable();
         names
     }

@@ -16,7 +16,8 @@ use muster_schemas::{
 };
 
 use super::{Due, Heard, Leases};
-use crate::core::catalog::{Catalog, Folded, Record};
+use crate::core::catalog::{Catalog, Folded};
+use crate::core::io::Record;
 
 pub(super) const TTL_MS: u64 = 10_000;
 pub(super) const MARK_MS: u64 = 200;
@@ -50,12 +51,7 @@ pub(super) fn vouching(agent: &str, instance: &str, session_number: u64, generat
 }
 
 pub(super) fn item(vouching: &Vouching) -> Digest {
-    Digest::of_vouching(
-        &vouching.service,
-        &vouching.instance,
-        vouching.incarnation,
-        vouching.generation,
-    )
+    Digest::of_vouching(&vouching.service, &vouching.instance, vouching.incarnation, vouching.generation)
 }
 
 /// A replica's leases and catalog, its own marks, and virtual time.
@@ -103,16 +99,11 @@ impl Bench {
     }
 
     pub(super) fn fold(&mut self, source: Sender, data: EventData) -> Folded {
-        let event = Event {
-            id: "e".into(),
-            source,
-            time: None,
-            data,
-        };
+        let event = Event { id: "e".into(), source, time: None, data };
         self.sequence += 1;
         let record = Record {
             sequence: self.sequence,
-            timestamp_ms: i64::try_from(self.now_ms).unwrap(),
+            at: Timestamp::from_ms(i64::try_from(self.now_ms).unwrap()),
             subject: &event.subject(&subjects()),
             payload: &event.encode(&Namespace::default()).unwrap(),
         };
@@ -199,10 +190,7 @@ impl Bench {
             acked,
             conn: Some(Connection(format!("server-of-{agent}"), "N1".into(), 7)),
         };
-        self.hear(
-            &subjects().heartbeat(&agent_id(agent)),
-            &serde_json::to_vec(&heartbeat).unwrap(),
-        )
+        self.hear(&subjects().heartbeat(&agent_id(agent)), &serde_json::to_vec(&heartbeat).unwrap())
     }
 
     /// Time passes with marks, and a heartbeat of each of these (agent, session) every two seconds.

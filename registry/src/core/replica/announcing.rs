@@ -81,8 +81,7 @@ impl Announcing {
     fn doubt(&mut self, now_ms: u64, agent: &AgentId, timing: &Timing) -> Option<&mut Doubt> {
         if !self.doubts.contains_key(agent) {
             if self.doubts.len() >= DOUBTS_MAX {
-                self.doubts
-                    .retain(|_, doubt| now_ms.saturating_sub(doubt.touched_ms) < FORGET_MS);
+                self.doubts.retain(|_, doubt| now_ms.saturating_sub(doubt.touched_ms) < FORGET_MS);
             }
             if self.doubts.len() >= DOUBTS_MAX {
                 return None;
@@ -203,11 +202,7 @@ impl Replica {
             self.counters.announces += 1;
             // Serialising plain data with string keys into memory cannot fail.
             let payload = Bytes::from(serde_json::to_vec(&body).unwrap_or_default());
-            effects.push(Effect::Announce {
-                request,
-                agent,
-                payload,
-            });
+            effects.push(Effect::Announce { request, agent, payload });
         }
     }
 }

@@ -121,11 +121,7 @@ impl Continuity {
             return;
         }
         self.check += 1;
-        self.asked = Some(Asked {
-            ms: now_ms,
-            position: self.position,
-            claimed: self.claimed,
-        });
+        self.asked = Some(Asked { ms: now_ms, position: self.position, claimed: self.claimed });
         effects.push(Effect::InspectLog {
             check: self.check,
             epochs: !self.reading,
@@ -139,12 +135,7 @@ impl Continuity {
         let Some(asked) = self.asked.take_if(|_| check == self.check) else {
             return Verdict::Nothing;
         };
-        self.next_check_ms = now_ms
-            + if self.reading {
-                timing.inspect_ms
-            } else {
-                timing.verify_every_ms
-            };
+        self.next_check_ms = now_ms + if self.reading { timing.inspect_ms } else { timing.verify_every_ms };
         match found {
             Inspection::Unreachable(_) => Verdict::Nothing,
             Inspection::Missing if self.position.is_none() => Verdict::Create,
@@ -166,10 +157,7 @@ impl Continuity {
             return Some(format!("the stream ends at {last}, below revision {position}"));
         }
         if last < asked.claimed {
-            return Some(format!(
-                "the stream ends at {last}, but revision {} was seen in it",
-                asked.claimed
-            ));
+            return Some(format!("the stream ends at {last}, but revision {} was seen in it", asked.claimed));
         }
         let checked = !self.reading && asked.position == Some(position) && position >= facts.first_sequence;
         let anchor = self.anchor.as_ref().filter(|_| checked)?;
@@ -192,22 +180,15 @@ impl Continuity {
     fn suspect(&mut self, now_ms: u64, reason: &str, hole: bool) -> u64 {
         self.reading = false;
         self.reader += 1;
-        let suspicion = self.suspicion.get_or_insert_with(|| Suspicion {
-            since_ms: now_ms,
-            reason: String::new(),
-            hole,
-        });
+        let suspicion =
+            self.suspicion.get_or_insert_with(|| Suspicion { since_ms: now_ms, reason: String::new(), hole });
         suspicion.reason = reason.to_owned();
         suspicion.hole = hole;
         now_ms.saturating_sub(suspicion.since_ms)
     }
 
     fn verify_ms(&self, timing: &Timing) -> u64 {
-        if self.replicated {
-            timing.verify_replicated_ms
-        } else {
-            timing.verify_ms
-        }
+        if self.replicated { timing.verify_replicated_ms } else { timing.verify_ms }
     }
 
     fn passed(&mut self, now_ms: u64, facts: &LogFacts<'_>, asked: &Asked, timing: &Timing) -> Verdict {
@@ -264,10 +245,7 @@ impl Continuity {
     pub(super) fn read_on(&mut self, effects: &mut Effects) {
         self.reader += 1;
         self.reading = true;
-        effects.push(Effect::ReadLog {
-            reader: self.reader,
-            from_sequence: self.position.unwrap_or(0) + 1,
-        });
+        effects.push(Effect::ReadLog { reader: self.reader, from_sequence: self.position.unwrap_or(0) + 1 });
     }
 
     /// Forgets the log: the next inspection decides where to begin.
@@ -296,10 +274,7 @@ impl Continuity {
             return Order::Hole;
         }
         self.position = Some(record.sequence);
-        let anchor = self.anchor.get_or_insert_with(|| Anchor {
-            at: record.at,
-            payload: Vec::new(),
-        });
+        let anchor = self.anchor.get_or_insert_with(|| Anchor { at: record.at, payload: Vec::new() });
         anchor.at = record.at;
         anchor.payload.clear();
         anchor.payload.extend_from_slice(record.payload);

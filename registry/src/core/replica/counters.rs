@@ -53,9 +53,6 @@ pub struct Counters {
 
 impl Counters {
     pub(super) fn new() -> Self {
-        Self {
-            outcomes: Outcome::all_words().map(|word| (word, 0)).collect(),
-            ..Self::default()
-        }
+        Self { outcomes: Outcome::all_words().map(|word| (word, 0)).collect(), ..Self::default() }
     }
 }

@@ -11,14 +11,12 @@ use muster_schemas::{AgentId, Change, Revision};
 use super::continuity::Order;
 use super::ring::Publication;
 use super::{Awaiting, Phase, Replica, epochs};
-use crate::core::catalog::{self, Folded, News, Outcome, Reason};
+use crate::core::catalog::{Folded, News, Outcome, Reason};
 use crate::core::io::{Effects, OutgoingKind, Record, Severity};
 
 impl Replica {
     pub(super) fn record(&mut self, reader: u64, record: &Record<'_>, effects: &mut Effects) {
-        let order = self
-            .continuity
-            .delivered(self.now_ms, reader, record, &self.settings.timing);
+        let order = self.continuity.delivered(self.now_ms, reader, record, &self.settings.timing);
         match (order, self.phase) {
             (Order::Late, _) | (Order::Next, Phase::Locating) => {}
             (Order::Hole, _) => {
@@ -39,38 +37,21 @@ impl Replica {
             self.count(Outcome::Ignored(Reason::NoEpoch));
             return;
         }
-        self.phase = Phase::Warming {
-            target: awaiting.target,
-        };
+        self.phase = Phase::Warming { target: awaiting.target };
         self.fold(record, effects);
     }
 
     fn fold(&mut self, record: &Record<'_>, effects: &mut Effects) {
         // A clone is cheap, but makes the next write copy: only what may be set aside is cloned.
-        let before = record
-            .subject
-            .starts_with(&self.epoch_prefix)
-            .then(|| self.catalog.clone());
-        let folded = self.catalog.fold(
-            &self.settings.subjects,
-            &catalog::Record {
-                sequence: record.sequence,
-                timestamp_ms: record.at.as_ms(),
-                subject: record.subject,
-                payload: record.payload,
-            },
-        );
+        let before = record.subject.starts_with(&self.epoch_prefix).then(|| self.catalog.clone());
+        let folded = self.catalog.fold(&self.settings.subjects, record);
         self.count(folded.outcome);
         if let News::EpochBegan(epoch) = folded.news {
             let before = before.unwrap_or_default();
             self.known.lose(before.epoch());
             self.set_aside(before);
             self.begin_publishing(record.sequence);
-            self.report(
-                Severity::Info,
-                format!("epoch {epoch} began at {}", record.sequence),
-                effects,
-            );
+            self.report(Severity::Info, format!("epoch {epoch} began at {}", record.sequence), effects);
         }
         self.liveness.leases.folded(&self.catalog, &folded);
         self.wishes.folded(self.now_ms, &folded);

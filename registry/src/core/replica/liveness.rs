@@ -125,13 +125,8 @@ impl Liveness {
     /// Another replica decides, or this one did not run: whatever was begun is dropped, and comes again if it has to.
     pub(super) fn stand_back(&mut self) {
         let waiting = self.waiting.drain(..).map(|(_, due)| due.agent);
-        let probed = std::mem::take(&mut self.probes)
-            .into_values()
-            .map(|probing| probing.agent);
-        let convinced = self
-            .convinced
-            .drain(..)
-            .map(|convinced| convinced.instance.vouching().agent.clone());
+        let probed = std::mem::take(&mut self.probes).into_values().map(|probing| probing.agent);
+        let convinced = self.convinced.drain(..).map(|convinced| convinced.instance.vouching().agent.clone());
         let agents: Vec<_> = waiting.chain(probed).chain(convinced).collect();
         for agent in agents {
             self.leases.retry(&agent);
@@ -215,8 +210,7 @@ impl Replica {
 
     /// Lease clock or not: none while this replica may give up nobody.
     fn expiring_delay_ms(&self) -> Option<u64> {
-        self.proposing_delay_ms()
-            .filter(|_| self.decides() && !self.is_deaf() && self.publish_connected)
+        self.proposing_delay_ms().filter(|_| self.decides() && !self.is_deaf() && self.publish_connected)
     }
 
     fn is_deaf(&self) -> bool {
@@ -245,12 +239,7 @@ impl Replica {
             let sequence = self.catalog.last_sequence(instance.service(), instance.id())?;
             Some((Arc::clone(instance), sequence))
         });
-        let probing = Probing {
-            agent: agent.clone(),
-            sent_ms: self.now_ms,
-            due,
-            held: held.collect(),
-        };
+        let probing = Probing { agent: agent.clone(), sent_ms: self.now_ms, due, held: held.collect() };
         self.liveness.last_probe += 1;
         let probe = self.liveness.last_probe;
         self.liveness.probes.insert(probe, probing);
@@ -284,11 +273,7 @@ impl Replica {
                     .filter_map(|instance| {
                         let observed_sequence = was_held(&instance)?;
                         let evidence = Evidence::default();
-                        Some(DueInstance {
-                            instance,
-                            observed_sequence,
-                            evidence,
-                        })
+                        Some(DueInstance { instance, observed_sequence, evidence })
                     })
                     .collect();
                 if !self.disowns(&probing.agent, unlisted.is_empty()) {
@@ -338,11 +323,7 @@ impl Replica {
         for given_up in convinced {
             let vouching = given_up.instance.vouching();
             let last_sequence = self.catalog.last_sequence(&vouching.service, &vouching.instance);
-            let heard_ms = self
-                .liveness
-                .leases
-                .agent(&vouching.agent)
-                .and_then(|view| view.heard_ms());
+            let heard_ms = self.liveness.leases.agent(&vouching.agent).and_then(|view| view.heard_ms());
             let contradicted =
                 given_up.cause == ExpiryCause::Silent && heard_ms.is_some_and(|heard_ms| heard_ms >= given_up.asked_ms);
             let stale_ms = self.now_ms.saturating_sub(given_up.asked_ms);

@@ -12,9 +12,7 @@ use crate::core::io::{Effect, Effects, Inspection, LogFacts, Severity};
 impl Replica {
     pub(super) fn inspected(&mut self, check: u64, found: &Inspection<'_>, effects: &mut Effects) {
         let confirmed_before = self.continuity.end_confirmed_ms();
-        let verdict = self
-            .continuity
-            .inspected(self.now_ms, check, found, &self.settings.timing);
+        let verdict = self.continuity.inspected(self.now_ms, check, found, &self.settings.timing);
         self.snapshot_changed |= self.continuity.end_confirmed_ms() != confirmed_before;
         match (verdict, found) {
             (Verdict::Nothing, _) => {}
@@ -34,9 +32,7 @@ impl Replica {
         let begin = newest.filter(|(_, epoch)| Some(*epoch) > self.known.lost);
         let from_sequence = begin.map_or(facts.last_sequence + 1, |(sequence, _)| sequence);
         self.phase = match begin {
-            Some(_) => Phase::Warming {
-                target: facts.last_sequence,
-            },
+            Some(_) => Phase::Warming { target: facts.last_sequence },
             None => Phase::Awaiting(Awaiting {
                 after: newest.map(|(_, epoch)| epoch),
                 since_ms: self.now_ms,

@@ -50,8 +50,7 @@ impl Lag {
     }
 
     fn is_behind(&self, now_ms: u64, behind_ms: u64) -> bool {
-        self.target
-            .is_some_and(|(_, since_ms)| now_ms.saturating_sub(since_ms) >= behind_ms)
+        self.target.is_some_and(|(_, since_ms)| now_ms.saturating_sub(since_ms) >= behind_ms)
     }
 }
 
@@ -74,12 +73,7 @@ pub(super) enum Heard {
 
 impl Peers {
     pub(super) fn new(replica: ReplicaId, started_at: Timestamp) -> Self {
-        Self {
-            own: (started_at, replica),
-            listening_since_ms: None,
-            peers: BTreeMap::new(),
-            own_lag: Lag::default(),
-        }
+        Self { own: (started_at, replica), listening_since_ms: None, peers: BTreeMap::new(), own_lag: Lag::default() }
     }
 
     /// Beacons can be heard from now on (`true`), or no longer. After an interruption nobody is ranked until everybody
@@ -90,11 +84,7 @@ impl Peers {
 
     pub(super) fn heard(&mut self, now_ms: u64, beacon: Beacon) -> Heard {
         if beacon.replica == self.own.1 {
-            return if beacon.started_at == self.own.0 {
-                Heard::Own
-            } else {
-                Heard::Impostor
-            };
+            return if beacon.started_at == self.own.0 { Heard::Own } else { Heard::Impostor };
         }
         if let Some(peer) = self.peers.get_mut(&beacon.replica) {
             peer.beacon = beacon;
@@ -106,21 +96,15 @@ impl Peers {
         }
         let lag = Lag::default();
         let heard_ms = now_ms;
-        self.peers
-            .insert(beacon.replica.clone(), Peer { beacon, heard_ms, lag });
+        self.peers.insert(beacon.replica.clone(), Peer { beacon, heard_ms, lag });
         Heard::Peer
     }
 
     /// Brings the lags up to date and forgets who has long been gone. Called on every tick.
     pub(super) fn tick(&mut self, now_ms: u64, timing: &Timing, own: Position) {
         let forget_ms = timing.beacon_silence_ms * FORGET_AFTER_SILENCES;
-        self.peers
-            .retain(|_, peer| now_ms.saturating_sub(peer.heard_ms) < forget_ms);
-        let best = self
-            .alive(now_ms, timing)
-            .map(position)
-            .max()
-            .map_or(own, |best| best.max(own));
+        self.peers.retain(|_, peer| now_ms.saturating_sub(peer.heard_ms) < forget_ms);
+        let best = self.alive(now_ms, timing).map(position).max().map_or(own, |best| best.max(own));
         self.own_lag.observe(now_ms, own, best);
         for peer in self.peers.values_mut() {
             peer.lag.observe(now_ms, position(&peer.beacon), best);
@@ -139,8 +123,13 @@ impl Peers {
     /// How many older replicas publish or stand before this one to do so; none while beacons have not been listened to
     /// for as long as makes silence mean something.
     pub(super) fn rank(&self, now_ms: u64, timing: &Timing) -> Option<u32> {
-        self.has_listened(now_ms, timing)
-            .then(|| self.count_older(now_ms, timing, |_| true))
+        let not_warming = |peer: &Peer| peer.beacon.state != CatalogState::Warming;
+        self.has_listened(now_ms, timing).then(|| self.count_older(now_ms, timing, not_warming))
+    }
+
+    /// The rank among all that are heard, those included that only find their way into the log.
+    pub(super) fn rank_with_warming(&self, now_ms: u64, timing: &Timing) -> Option<u32> {
+        self.has_listened(now_ms, timing).then(|| self.count_older(now_ms, timing, |_| true))
     }
 
     /// The rank among those that are not behind; none when this replica is behind itself.
@@ -148,18 +137,18 @@ impl Peers {
         if !self.has_listened(now_ms, timing) || self.own_lag.is_behind(now_ms, timing.behind_ms) {
             return None;
         }
-        Some(self.count_older(now_ms, timing, |peer| !peer.lag.is_behind(now_ms, timing.behind_ms)))
+        Some(self.count_older(now_ms, timing, |peer| {
+            peer.beacon.state != CatalogState::Warming && !peer.lag.is_behind(now_ms, timing.behind_ms)
+        }))
     }
 
     fn has_listened(&self, now_ms: u64, timing: &Timing) -> bool {
-        self.listening_since_ms
-            .is_some_and(|since_ms| now_ms.saturating_sub(since_ms) >= timing.beacon_silence_ms)
+        self.listening_since_ms.is_some_and(|since_ms| now_ms.saturating_sub(since_ms) >= timing.beacon_silence_ms)
     }
 
     fn count_older(&self, now_ms: u64, timing: &Timing, counts: impl Fn(&Peer) -> bool) -> u32 {
         let older = self.peers.values().filter(|peer| {
             now_ms.saturating_sub(peer.heard_ms) < timing.beacon_silence_ms
-                && peer.beacon.state != CatalogState::Warming
                 && (peer.beacon.started_at, &peer.beacon.replica) < (self.own.0, &self.own.1)
                 && counts(peer)
         });

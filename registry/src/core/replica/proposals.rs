@@ -19,8 +19,7 @@ pub(super) struct Proposals {
 impl Proposals {
     /// Whether a batch may be sent. One without an answer is given up when its time is over.
     pub(super) fn is_free(&self, now_ms: u64, timing: &Timing) -> bool {
-        self.under_way_since_ms
-            .is_none_or(|since_ms| now_ms.saturating_sub(since_ms) > timing.propose_timeout_ms)
+        self.under_way_since_ms.is_none_or(|since_ms| now_ms.saturating_sub(since_ms) > timing.propose_timeout_ms)
     }
 
     /// Sends a batch; an empty one is no batch. An event too large for its kind is left out, and returned as a sentence.
@@ -35,20 +34,16 @@ impl Proposals {
         let mut refused = Vec::new();
         for event in events.iter().take(BATCH_MAX) {
             match event.encode(subjects.namespace()) {
-                Ok(payload) => proposed.push(ProposedEvent {
-                    subject: event.subject(subjects),
-                    payload: Bytes::from(payload),
-                }),
+                Ok(payload) => {
+                    proposed.push(ProposedEvent { subject: event.subject(subjects), payload: Bytes::from(payload) })
+                }
                 Err(refusal) => refused.push(format!("{} was not proposed: {refusal}", event.data.kind().token())),
             }
         }
         if !proposed.is_empty() {
             self.batch += 1;
             self.under_way_since_ms = Some(now_ms);
-            effects.push(Effect::Propose {
-                batch: self.batch,
-                events: proposed,
-            });
+            effects.push(Effect::Propose { batch: self.batch, events: proposed });
         }
         refused
     }

@@ -84,9 +84,7 @@ impl Replica {
         for event in &events {
             *self.counters.proposed.entry(event.data.kind().token()).or_default() += 1;
         }
-        let refused = self
-            .proposals
-            .send(self.now_ms, &events, &self.settings.subjects, effects);
+        let refused = self.proposals.send(self.now_ms, &events, &self.settings.subjects, effects);
         for text in refused {
             self.report(Severity::Warning, text, effects);
         }
@@ -141,13 +139,10 @@ impl Replica {
     /// be the first only after whoever knows better could have been heard.
     fn first_epoch(&mut self, awaiting: Awaiting) -> Option<EventData> {
         let timing = &self.settings.timing;
-        let at_end = self
-            .continuity
-            .position()
-            .is_some_and(|position| position >= awaiting.target);
+        let at_end = self.continuity.position().is_some_and(|position| position >= awaiting.target);
         let follows_lost = self.known.lost.is_some() || awaiting.after.is_some();
         let listen_ms = if follows_lost { 0 } else { timing.listen_ms };
-        let rank = self.peers.rank(self.now_ms, timing)?;
+        let rank = self.peers.rank_with_warming(self.now_ms, timing)?;
         let patience_ms = listen_ms + timing.hedge_ms.saturating_mul(rank.into());
         let waited = self.now_ms.saturating_sub(awaiting.since_ms) >= patience_ms;
         let again = self.may_propose_again(self.wishes.epoch_proposed_ms, timing.epoch_retry_ms);
@@ -210,9 +205,7 @@ impl Replica {
 
     fn lapses(&mut self, delay_ms: u64) -> Vec<EventData> {
         let (now_ms, again_ms) = (self.now_ms, self.settings.timing.repropose_ms);
-        self.wishes
-            .lapses_proposed
-            .retain(|_, proposed_ms| now_ms.saturating_sub(*proposed_ms) < again_ms);
+        self.wishes.lapses_proposed.retain(|_, proposed_ms| now_ms.saturating_sub(*proposed_ms) < again_ms);
         let Some(epoch) = self.catalog.epoch() else {
             return Vec::new();
         };

@@ -120,11 +120,7 @@ impl Replica {
             for payload in self.pulses.send(self.now_ms, index, moment, timing) {
                 self.counters.pulses_published += 1;
                 let subject = self.settings.subjects.pulse(index);
-                effects.push(Effect::Publish(Outgoing {
-                    kind: OutgoingKind::Pulse,
-                    subject,
-                    payload,
-                }));
+                effects.push(Effect::Publish(Outgoing { kind: OutgoingKind::Pulse, subject, payload }));
             }
         }
     }

@@ -51,10 +51,7 @@ pub(super) struct Moment {
 impl Pulses {
     /// Nothing is known above `complete_above`, the revision that folding begins after.
     pub(super) fn new(now_ms: u64, complete_above: u64) -> Self {
-        let bucket = || Bucket {
-            complete_above,
-            ..Bucket::default()
-        };
+        let bucket = || Bucket { complete_above, ..Bucket::default() };
         Self {
             buckets: (0..BUCKETS).map(|_| bucket()).collect(),
             changes: 0,
@@ -87,11 +84,7 @@ impl Pulses {
 
     /// The bucket that just grew gives up its oldest change.
     fn forget_one(&mut self, index: usize) {
-        if let Some((revision, _)) = self
-            .buckets
-            .get_mut(index)
-            .and_then(|bucket| bucket.changed.pop_front())
-        {
+        if let Some((revision, _)) = self.buckets.get_mut(index).and_then(|bucket| bucket.changed.pop_front()) {
             self.buckets[index].complete_above = revision;
             self.changes -= 1;
         }
@@ -124,10 +117,7 @@ impl Pulses {
     /// The revision at a moment of the window.
     fn revision_at(&self, ms: u64) -> u64 {
         let after = self.samples.partition_point(|(sample_ms, _)| *sample_ms <= ms);
-        after
-            .checked_sub(1)
-            .and_then(|index| self.samples.get(index))
-            .map_or(0, |(_, revision)| *revision)
+        after.checked_sub(1).and_then(|index| self.samples.get(index)).map_or(0, |(_, revision)| *revision)
     }
 
     /// Another replica's pulse of this log. It counts as sent if it is fresh and complete: it holds the bucket's last change,
@@ -147,19 +137,14 @@ impl Pulses {
 
     /// The buckets whose pulses this replica has to send now, being `rank`th (none: not ranked, so last).
     pub(super) fn due(&self, now_ms: u64, rank: Option<u32>, timing: &Timing) -> Vec<u8> {
-        let patience_ms = rank.map_or(timing.hedge_ms_max, |rank| {
-            timing.hedge_ms.saturating_mul(rank.into()).min(timing.hedge_ms_max)
-        });
+        let patience_ms = rank
+            .map_or(timing.hedge_ms_max, |rank| timing.hedge_ms.saturating_mul(rank.into()).min(timing.hedge_ms_max));
         let is_due = |bucket: &Bucket| {
             let after_burst = bucket.touched.map(|(ms, _)| ms + timing.pulse_after_burst_ms);
             let due_ms = after_burst.map_or(bucket.due_ms, |after_burst| after_burst.min(bucket.due_ms));
             now_ms >= due_ms.saturating_add(patience_ms)
         };
-        (0..BUCKETS)
-            .zip(&self.buckets)
-            .filter(|(_, bucket)| is_due(bucket))
-            .map(|(index, _)| index)
-            .collect()
+        (0..BUCKETS).zip(&self.buckets).filter(|(_, bucket)| is_due(bucket)).map(|(index, _)| index).collect()
     }
 
     /// The pulse of a bucket, in as many pieces as its size demands; counts as sent.
@@ -170,23 +155,14 @@ impl Pulses {
         };
         bucket.due_ms = now_ms + timing.pulse_ms;
         // A change that nobody has been seen to send lies above this pulse: the bucket needs another one after it.
-        bucket.touched = bucket
-            .touched
-            .filter(|(_, revision)| *revision > moment.to)
-            .map(|(_, revision)| (now_ms, revision));
+        bucket.touched =
+            bucket.touched.filter(|(_, revision)| *revision > moment.to).map(|(_, revision)| (now_ms, revision));
         let from = from.max(bucket.complete_above).min(moment.to);
         let changed = bucket.changed.make_contiguous();
         let start = changed.partition_point(|(revision, _)| *revision <= from);
         let end = changed.partition_point(|(revision, _)| *revision <= moment.to);
         let mut pieces = Vec::new();
-        encode_range(
-            index,
-            moment,
-            from,
-            moment.to,
-            changed.get(start..end).unwrap_or_default(),
-            &mut pieces,
-        );
+        encode_range(index, moment, from, moment.to, changed.get(start..end).unwrap_or_default(), &mut pieces);
         pieces
     }
 }
@@ -200,10 +176,8 @@ fn encode_range(
     changed: &[(u64, ServiceName)],
     pieces: &mut Vec<Bytes>,
 ) {
-    let services: BTreeMap<ServiceName, u64> = changed
-        .iter()
-        .map(|(revision, service)| (service.clone(), *revision))
-        .collect();
+    let services: BTreeMap<ServiceName, u64> =
+        changed.iter().map(|(revision, service)| (service.clone(), *revision)).collect();
     let pulse = Pulse {
         v: WIRE_VERSION,
         epoch: moment.epoch,

@@ -63,11 +63,7 @@ impl Ring {
     /// Holds a change until it is seen or due.
     pub(super) fn hold(&mut self, now_ms: u64, publication: Publication) {
         self.bytes += publication.payload.len();
-        self.held.push_back(Held {
-            publication,
-            folded_ms: now_ms,
-            seen: false,
-        });
+        self.held.push_back(Held { publication, folded_ms: now_ms, seen: false });
         while self.held.len() > CHANGES_MAX || self.bytes > BYTES_MAX {
             self.give_up_first();
         }
@@ -84,9 +80,7 @@ impl Ring {
             }
             return false;
         }
-        let found = self
-            .held
-            .binary_search_by_key(&revision, |held| held.publication.revision);
+        let found = self.held.binary_search_by_key(&revision, |held| held.publication.revision);
         let spared = match found.ok().and_then(|index| self.held.get_mut(index)) {
             Some(held) => !std::mem::replace(&mut held.seen, true),
             None => false,
@@ -125,21 +119,14 @@ impl Ring {
 
     /// Gives up what is too old to be worth sending. Called while nothing can be sent.
     pub(super) fn give_up_old(&mut self, now_ms: u64) {
-        while self
-            .held
-            .front()
-            .is_some_and(|held| now_ms.saturating_sub(held.folded_ms) > AGE_MS_MAX)
-        {
+        while self.held.front().is_some_and(|held| now_ms.saturating_sub(held.folded_ms) > AGE_MS_MAX) {
             self.give_up_first();
         }
     }
 
     /// The first change that nobody has been seen to publish: a pulse may not reach it.
     pub(super) fn first_unseen(&self) -> Option<Revision> {
-        self.held
-            .iter()
-            .find(|held| !held.seen)
-            .map(|held| held.publication.revision)
+        self.held.iter().find(|held| !held.seen).map(|held| held.publication.revision)
     }
 
     /// How many changes were given up since the start.
@@ -148,6 +135,7 @@ impl Ring {
     }
 
     /// How many changes are held.
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.held.len()
     }

@@ -83,10 +83,9 @@ impl Replica {
                 Some("the beginning of the log was trimmed, and only other replicas still know it".to_owned())
             }
             Phase::Awaiting(_) => Some("no log is in force yet".to_owned()),
-            Phase::Warming { target } => Some(format!(
-                "folding the log: at {} of {target}",
-                self.continuity.position().unwrap_or(0)
-            )),
+            Phase::Warming { target } => {
+                Some(format!("folding the log: at {} of {target}", self.continuity.position().unwrap_or(0)))
+            }
             Phase::Live => match self.head_age_ms() {
                 Some(age_ms) if age_ms <= self.settings.timing.head_age_ms_max => None,
                 Some(age_ms) => Some(format!("last known to be at the log's end {age_ms} ms ago")),
@@ -99,11 +98,7 @@ impl Replica {
     #[must_use]
     pub fn status(&self, now_ms: u64) -> Status {
         let timing = &self.settings.timing;
-        let mut replicas: Vec<_> = self
-            .peers
-            .alive(now_ms, timing)
-            .map(|beacon| beacon.replica.clone())
-            .collect();
+        let mut replicas: Vec<_> = self.peers.alive(now_ms, timing).map(|beacon| beacon.replica.clone()).collect();
         replicas.push(self.settings.replica.clone());
         replicas.sort();
         let confirmed_ms = self.continuity.end_confirmed_ms();

@@ -92,7 +92,7 @@ impl Default for Timing {
             propose_timeout_ms: 5_000,
             probe_timeout_ms: 1_000,
             repropose_ms: 2_000,
-            announce_per_second: 50,
+            announce_per_second: 200,
             announce_again_ms: 30_000,
             announced_settle_ms: 5_000,
             deaf_ms: 60_000,

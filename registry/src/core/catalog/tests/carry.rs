@@ -46,10 +46,7 @@ fn a_carried_instance_is_added_with_revisions_of_the_new_log() {
     assert_eq!((change.change, change.cause), (ChangeKind::Added, Cause::CarriedOver));
     assert_eq!((change.previous_revision, change.revision), (0, bench.sequence));
     let instance = bench.instance("i").unwrap();
-    assert_eq!(
-        (instance.created_revision, instance.modified_revision),
-        (bench.sequence, bench.sequence)
-    );
+    assert_eq!((instance.created_revision, instance.modified_revision), (bench.sequence, bench.sequence));
     assert_eq!(bench.last_sequence("i"), bench.sequence);
 }
 
@@ -71,10 +68,7 @@ fn at_a_tie_the_tombstone_wins() {
     let mut bench = Bench::recovering();
     bench.carry(2, held(1, 4));
     let change = bench.carry(2, gone(1, 4, Cause::Deregistered)).change.unwrap();
-    assert_eq!(
-        (change.change, change.cause),
-        (ChangeKind::Removed, Cause::Deregistered)
-    );
+    assert_eq!((change.change, change.cause), (ChangeKind::Removed, Cause::Deregistered));
     assert_ignored(&bench.carry(2, held(1, 4)), Reason::Stale);
     assert_ignored(&bench.carry(2, gone(1, 4, Cause::Expired)), Reason::Stale);
     assert_ignored(&bench.register("a", "i", 1, 5), Reason::Stale);
@@ -88,10 +82,7 @@ fn a_carried_tombstone_keeps_its_cause_and_its_age() {
     assert_eq!(folded.change, None);
     let tombstone = bench.catalog.tombstone(&orders(), &id("i")).unwrap();
     assert_eq!((tombstone.cause, tombstone.actor.as_str()), (Cause::Expired, "agent/a"));
-    assert_eq!(
-        (tombstone.at.as_ms(), tombstone.revision),
-        (BEGIN_MS - 1_000, bench.sequence)
-    );
+    assert_eq!((tombstone.at.as_ms(), tombstone.revision), (BEGIN_MS - 1_000, bench.sequence));
     bench.now_ms = BEGIN_MS - 1_000 + KEPT_MS - 1;
     bench.register("b", "other", 1, 1);
     assert_eq!(bench.catalog.tombstones_count(), 0);
@@ -114,16 +105,10 @@ fn carried_maintenance_holds_in_either_order() {
 
     let mut instance_first = Bench::recovering();
     instance_first.carry(2, held(1, 4));
-    let change = instance_first
-        .carry(2, wish(IntentKind::Maintenance, None))
-        .change
-        .unwrap();
+    let change = instance_first.carry(2, wish(IntentKind::Maintenance, None)).change.unwrap();
     assert_eq!(change.cause, Cause::CarriedOver);
     assert!(change.value.as_ref().unwrap().maintenance.is_some());
-    assert_eq!(
-        instance_first.catalog.intents().next().unwrap().sequence,
-        instance_first.sequence
-    );
+    assert_eq!(instance_first.catalog.intents().next().unwrap().sequence, instance_first.sequence);
 }
 
 #[test]
@@ -141,10 +126,7 @@ fn a_carried_fence_puts_out_who_registered_before_anybody_told_it() {
 fn a_carried_fence_below_the_incarnation_in_force_is_stale_and_a_carried_instance_below_a_fence_too() {
     let mut bench = Bench::recovering();
     bench.register("a", "i", 2, 1);
-    assert_ignored(
-        &bench.carry(2, wish(IntentKind::Evict, Some(incarnation(1)))),
-        Reason::Stale,
-    );
+    assert_ignored(&bench.carry(2, wish(IntentKind::Evict, Some(incarnation(1)))), Reason::Stale);
 
     let mut bench = Bench::recovering();
     bench.carry(2, wish(IntentKind::Evict, Some(incarnation(2))));
@@ -196,10 +178,7 @@ fn a_whole_catalog_carried_over_in_the_order_of_its_entries_is_the_same_again() 
         assert!(!new.catalog.lacks(&kept.entry), "{kept:?}");
     }
     let names = |catalog: &Catalog| {
-        catalog
-            .entries()
-            .map(|kept| (kept.entry.instance().clone(), kept.entry.service().clone()))
-            .collect::<Vec<_>>()
+        catalog.entries().map(|kept| (kept.entry.instance().clone(), kept.entry.service().clone())).collect::<Vec<_>>()
     };
     assert_eq!(names(&new.catalog), names(&old.catalog));
     assert!(new.instance("i").unwrap().maintenance.is_some());

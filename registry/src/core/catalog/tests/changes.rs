@@ -9,22 +9,13 @@ use super::*;
 fn a_change_says_what_happened_and_what_is_held_now() {
     let mut bench = Bench::ready();
     let change = bench.register("a", "i", 1, 1).change.unwrap();
-    assert_eq!(
-        (change.v, change.epoch, change.revision),
-        (WIRE_VERSION, epoch_id(1), bench.sequence)
-    );
-    assert_eq!(
-        (change.change, change.cause, change.actor.as_str()),
-        (ChangeKind::Added, Cause::Registered, "agent/a")
-    );
+    assert_eq!((change.v, change.epoch, change.revision), (WIRE_VERSION, epoch_id(1), bench.sequence));
+    assert_eq!((change.change, change.cause, change.actor.as_str()), (ChangeKind::Added, Cause::Registered, "agent/a"));
     assert_eq!(change.at, bench.catalog.stream_time());
     assert_eq!(change.value, bench.instance("i"));
     assert_eq!(change.digest, bench.catalog.service(&orders()).unwrap().digest());
     let value = change.value.clone().unwrap();
-    assert_eq!(
-        (value.created_revision, value.modified_revision),
-        (bench.sequence, bench.sequence)
-    );
+    assert_eq!((value.created_revision, value.modified_revision), (bench.sequence, bench.sequence));
 }
 
 #[test]
@@ -39,10 +30,7 @@ fn changes_of_a_service_are_chained_by_their_revisions() {
     assert_eq!(third.previous_revision, second.revision);
     assert_eq!((third.change, third.cause), (ChangeKind::Updated, Cause::Health));
     let value = third.value.clone().unwrap();
-    assert_eq!(
-        (value.created_revision, value.modified_revision),
-        (first.revision, third.revision)
-    );
+    assert_eq!((value.created_revision, value.modified_revision), (first.revision, third.revision));
 }
 
 #[test]
@@ -50,14 +38,8 @@ fn the_last_removal_leaves_no_digest_and_the_next_registration_follows_nothing()
     let mut bench = Bench::ready();
     let added = bench.register("a", "i", 1, 1).change.unwrap();
     let removed = bench.deregister("a", "i", 1, 2).change.unwrap();
-    assert_eq!(
-        (removed.change, removed.cause),
-        (ChangeKind::Removed, Cause::Deregistered)
-    );
-    assert_eq!(
-        (removed.previous_revision, removed.digest),
-        (added.revision, Digest::ZERO)
-    );
+    assert_eq!((removed.change, removed.cause), (ChangeKind::Removed, Cause::Deregistered));
+    assert_eq!((removed.previous_revision, removed.digest), (added.revision, Digest::ZERO));
     assert_eq!(removed.value, None);
     let evidence = removed.evidence.clone().unwrap();
     assert_eq!(evidence.reason.as_deref(), Some("stopped"));
@@ -83,9 +65,7 @@ fn a_registration_with_other_content_is_an_update() {
 fn fields_that_this_version_does_not_know_are_kept_and_passed_on() {
     let mut bench = Bench::ready();
     let folded = bench.register_with(vouching("a", "i", 1, 1), |registration| {
-        registration
-            .extra
-            .insert("shard".into(), serde_json::json!({ "of": 3 }));
+        registration.extra.insert("shard".into(), serde_json::json!({ "of": 3 }));
     });
     let value = folded.change.unwrap().value.clone().unwrap();
     assert_eq!(value.registration.extra["shard"], serde_json::json!({ "of": 3 }));
@@ -125,21 +105,14 @@ fn a_conflict_begins_and_ends_with_the_endpoints() {
         registration.endpoints = vec![endpoint("::1", 80), endpoint("::1", 81)];
         registration.endpoints[0].name = "grpc".into();
     });
-    bench.register_with(vouching("b", "j", 1, 1), |registration| {
-        registration.endpoints = vec![endpoint("::1", 82)]
-    });
+    bench.register_with(vouching("b", "j", 1, 1), |registration| registration.endpoints = vec![endpoint("::1", 82)]);
     assert_eq!(bench.catalog.conflicting_addresses(), 0);
     let moved = bench.register_with(vouching("b", "j", 1, 2), |registration| {
         registration.endpoints = vec![endpoint("::1", 81)];
     });
     assert_eq!(moved.change.unwrap().conflicts, ["orders/i"]);
-    assert_eq!(
-        bench.catalog.conflicts_of(&orders())["[::1]:81"],
-        ["orders/i", "orders/j"]
-    );
-    bench.register_with(vouching("b", "j", 1, 3), |registration| {
-        registration.endpoints = vec![endpoint("::1", 82)]
-    });
+    assert_eq!(bench.catalog.conflicts_of(&orders())["[::1]:81"], ["orders/i", "orders/j"]);
+    bench.register_with(vouching("b", "j", 1, 3), |registration| registration.endpoints = vec![endpoint("::1", 82)]);
     assert!(bench.catalog.conflicts_of(&orders()).is_empty());
 }
 

@@ -24,10 +24,7 @@ fn an_expiry_says_what_convinced_the_replica() {
     let mut bench = Bench::ready();
     bench.register("a", "i", 1, 1);
     let evidence = bench.expire("i").change.unwrap().evidence.clone().unwrap();
-    assert_eq!(
-        (evidence.reason.as_deref(), evidence.charged_ms),
-        (Some("silent"), Some(10_000))
-    );
+    assert_eq!((evidence.reason.as_deref(), evidence.charged_ms), (Some("silent"), Some(10_000)));
     let tombstone = bench.catalog.tombstone(&orders(), &id("i")).unwrap();
     assert_eq!(tombstone.evidence.as_ref(), Some(&evidence));
 }

@@ -68,11 +68,9 @@ fn an_eviction_removes_the_instance_and_fences_its_incarnation() {
     assert_eq!((change.change, change.cause), (ChangeKind::Removed, Cause::Evicted));
     assert_eq!(change.evidence.as_ref().unwrap().detail.as_deref(), Some("disk"));
     assert_eq!(told(&folded, "a"), [NoticeCode::Fenced]);
-    for folded in [
-        bench.register("a", "i", 1, 2),
-        bench.health("a", "i", (1, 3), Critical),
-        bench.deregister("a", "i", 1, 4),
-    ] {
+    for folded in
+        [bench.register("a", "i", 1, 2), bench.health("a", "i", (1, 3), Critical), bench.deregister("a", "i", 1, 4)]
+    {
         assert_ignored(&folded, Reason::Fenced);
         assert_eq!(told(&folded, "a"), [NoticeCode::Fenced]);
     }
@@ -140,10 +138,7 @@ fn a_timed_intent_ends_by_a_lapse_once_stream_time_has_reached_its_end() {
     bench.intent("i", Maintenance, Some(until_ms));
     let set_at = bench.sequence;
     assert_eq!(bench.catalog.next_intent_end(), Some(Timestamp::from_ms(until_ms)));
-    assert_eq!(
-        bench.catalog.intents_ended_by(Timestamp::from_ms(until_ms - 1)).count(),
-        0
-    );
+    assert_eq!(bench.catalog.intents_ended_by(Timestamp::from_ms(until_ms - 1)).count(), 0);
     assert_eq!(bench.catalog.intents_ended_by(Timestamp::from_ms(until_ms)).count(), 1);
     assert_ignored(&bench.lapse("i", 1, set_at), Reason::NotDue);
     assert_ignored(&bench.lapse("i", 1, set_at + 1), Reason::Superseded);

@@ -9,26 +9,16 @@ fn a_notice_names_the_event_the_instance_and_what_is_in_force() {
     let folded = bench.register("b", "i", 4, 1);
     let (to, notice) = &folded.notices[0];
     assert_eq!(to.as_str(), "b");
-    assert_eq!(
-        notice.event_id.as_deref(),
-        Some(format!("event-{}", bench.sequence).as_str())
-    );
-    assert_eq!(
-        (notice.service.as_ref(), notice.instance.as_ref()),
-        (Some(&orders()), Some(&id("i")))
-    );
-    assert_eq!(notice.in_force, Some((super::incarnation(5), 3)));
+    assert_eq!(notice.event_id.as_deref(), Some(format!("event-{}", bench.sequence).as_str()));
+    assert_eq!((notice.service.as_ref(), notice.instance.as_ref()), (Some(&orders()), Some(&id("i"))));
+    assert_eq!(notice.in_force, Some((incarnation(5), 3)));
     assert_eq!(notice.session, Some(vouching("a", "i", 5, 3).session));
 }
 
 #[test]
 fn the_sender_of_an_unreadable_event_is_told_what_is_wrong_with_it() {
     let mut bench = Bench::ready();
-    let subject = subjects().event(
-        muster_schemas::EventKind::Register,
-        Some((&orders(), &id("i"))),
-        &agent("a"),
-    );
+    let subject = subjects().event(muster_schemas::EventKind::Register, Some((&orders(), &id("i"))), &agent("a"));
     let folded = bench.raw(&subject, br#"{"specversion":"1.0","id":"e9","source":7}"#);
     assert_ignored(&folded, Reason::Malformed);
     let (to, notice) = &folded.notices[0];

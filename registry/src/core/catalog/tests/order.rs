@@ -29,10 +29,7 @@ fn a_no_op_moves_the_order_and_the_last_sequence_but_makes_no_change() {
     assert_eq!(after.vouching().generation, 3);
     assert_eq!(after.modified_revision, before.modified_revision);
     assert_eq!(bench.last_sequence("i"), bench.sequence);
-    assert_eq!(
-        bench.catalog.service(&orders()).unwrap().revision(),
-        before.modified_revision
-    );
+    assert_eq!(bench.catalog.service(&orders()).unwrap().revision(), before.modified_revision);
     assert_ignored(&bench.register("a", "i", 1, 3), Reason::Stale);
 }
 
@@ -73,10 +70,7 @@ fn a_deregistration_of_an_unknown_instance_leaves_a_tombstone() {
     assert_accepted(&folded);
     assert_eq!(folded.change, None);
     let tombstone = bench.catalog.tombstone(&orders(), &id("i")).unwrap();
-    assert_eq!(
-        (tombstone.cause, tombstone.revision),
-        (Cause::Deregistered, bench.sequence)
-    );
+    assert_eq!((tombstone.cause, tombstone.revision), (Cause::Deregistered, bench.sequence));
     assert_ignored(&bench.register("a", "i", 1, 1), Reason::Stale);
     assert_ignored(&bench.register("a", "i", 1, 3), Reason::Stale);
     assert_accepted(&bench.register("a", "i", 2, 1));
@@ -143,30 +137,15 @@ fn an_incarnation_more_than_a_day_ahead_of_stream_time_is_refused_with_stream_ti
     let folded = bench.register_with(ahead.clone(), |_| {});
     assert_ignored(&folded, Reason::FutureIncarnation);
     assert_eq!(folded.notices[0].1.stream_time, Some(bench.catalog.stream_time()));
-    let deregistration = Deregistration {
-        vouching: ahead.clone(),
-        reason: DeregisterReason::Stopped,
-        detail: None,
-    };
+    let deregistration = Deregistration { vouching: ahead.clone(), reason: DeregisterReason::Stopped, detail: None };
     ahead.incarnation = Incarnation::from_parts(now_ms + DAY_MS + 1, 0);
-    let folded = bench.send(
-        agent("a"),
-        EventData::Deregister(Deregistration {
-            vouching: ahead.clone(),
-            ..deregistration
-        }),
-    );
+    let folded =
+        bench.send(agent("a"), EventData::Deregister(Deregistration { vouching: ahead.clone(), ..deregistration }));
     assert_accepted(&folded);
     ahead.instance = id("j");
     ahead.incarnation = Incarnation::from_parts(now_ms + DAY_MS + 3, 0);
-    let report = HealthReport {
-        vouching: ahead,
-        health: health(Passing),
-    };
-    assert_ignored(
-        &bench.send(agent("a"), EventData::Health(report)),
-        Reason::FutureIncarnation,
-    );
+    let report = HealthReport { vouching: ahead, health: health(Passing) };
+    assert_ignored(&bench.send(agent("a"), EventData::Health(report)), Reason::FutureIncarnation);
 }
 
 #[test]

@@ -36,10 +36,7 @@ fn what_is_no_event_is_malformed() {
     let (subject, _) = registered();
     ignored(&(subject.clone(), b"{".to_vec()), Reason::Malformed);
     ignored(&(subject, Vec::new()), Reason::Malformed);
-    ignored(
-        &("muster.default.change.orders".into(), b"{}".to_vec()),
-        Reason::Malformed,
-    );
+    ignored(&("muster.default.change.orders".into(), b"{}".to_vec()), Reason::Malformed);
     ignored(&("elsewhere".into(), b"{}".to_vec()), Reason::Malformed);
     ignored(&edited(|event| event["data"]["ttl_ms"] = 999.into()), Reason::Malformed);
     ignored(
@@ -50,10 +47,7 @@ fn what_is_no_event_is_malformed() {
 
 #[test]
 fn what_is_over_a_limit_is_oversize() {
-    ignored(
-        &edited(|event| event["data"]["tags"] = vec!["t"; 65].into()),
-        Reason::Oversize,
-    );
+    ignored(&edited(|event| event["data"]["tags"] = vec!["t"; 65].into()), Reason::Oversize);
     let (subject, payload) = registered();
     let padding = vec![b' '; 64 * 1024];
     ignored(&(subject, [payload, padding].concat()), Reason::Oversize);
@@ -61,39 +55,18 @@ fn what_is_over_a_limit_is_oversize() {
 
 #[test]
 fn subject_envelope_and_data_must_agree() {
-    ignored(
-        &edited(|event| event["source"] = "/muster/default/agent/b".into()),
-        Reason::IdentityMismatch,
-    );
-    ignored(
-        &edited(|event| event["source"] = "/muster/other/agent/a".into()),
-        Reason::IdentityMismatch,
-    );
-    ignored(
-        &edited(|event| event["data"]["agent"] = "b".into()),
-        Reason::IdentityMismatch,
-    );
-    ignored(
-        &edited(|event| event["data"]["service"] = "users".into()),
-        Reason::IdentityMismatch,
-    );
-    ignored(
-        &edited(|event| event["type"] = EventKind::Health.type_name().into()),
-        Reason::IdentityMismatch,
-    );
+    ignored(&edited(|event| event["source"] = "/muster/default/agent/b".into()), Reason::IdentityMismatch);
+    ignored(&edited(|event| event["source"] = "/muster/other/agent/a".into()), Reason::IdentityMismatch);
+    ignored(&edited(|event| event["data"]["agent"] = "b".into()), Reason::IdentityMismatch);
+    ignored(&edited(|event| event["data"]["service"] = "users".into()), Reason::IdentityMismatch);
+    ignored(&edited(|event| event["type"] = EventKind::Health.type_name().into()), Reason::IdentityMismatch);
 }
 
 #[test]
 fn what_this_version_does_not_know_is_an_unknown_kind() {
     let (subject, payload) = registered();
-    ignored(
-        &(subject.replace(".register.", ".applaud."), payload),
-        Reason::UnknownKind,
-    );
-    ignored(
-        &edited(|event| event["type"] = "io.muster.instance.registered.v2".into()),
-        Reason::UnknownKind,
-    );
+    ignored(&(subject.replace(".register.", ".applaud."), payload), Reason::UnknownKind);
+    ignored(&edited(|event| event["type"] = "io.muster.instance.registered.v2".into()), Reason::UnknownKind);
 }
 
 #[test]

@@ -10,61 +10,17 @@ use super::*;
 /// One event of a history, small enough that events meet.
 #[derive(Debug, Clone)]
 enum Step {
-    Register {
-        agent: u8,
-        instance: u8,
-        incarnation: u64,
-        generation: u64,
-        port: u16,
-        is_static: bool,
-    },
-    Deregister {
-        agent: u8,
-        instance: u8,
-        incarnation: u64,
-        generation: u64,
-    },
-    Health {
-        agent: u8,
-        instance: u8,
-        incarnation: u64,
-        generation: u64,
-        status: u8,
-    },
-    Expire {
-        instance: u8,
-        late_by: u64,
-    },
-    Intent {
-        instance: u8,
-        kind: u8,
-        until_ms: Option<i64>,
-        incarnation: u64,
-    },
-    Lapse {
-        back: u64,
-        instance: u8,
-    },
-    Carry {
-        instance: u8,
-        incarnation: u64,
-        generation: u64,
-        gone: bool,
-    },
-    Epoch {
-        number: u64,
-        previous: Option<u64>,
-    },
-    Recovered {
-        number: u64,
-    },
-    Garbage {
-        subject: String,
-        payload: Vec<u8>,
-    },
-    Wait {
-        ms: i64,
-    },
+    Register { agent: u8, instance: u8, incarnation: u64, generation: u64, port: u16, is_static: bool },
+    Deregister { agent: u8, instance: u8, incarnation: u64, generation: u64 },
+    Health { agent: u8, instance: u8, incarnation: u64, generation: u64, status: u8 },
+    Expire { instance: u8, late_by: u64 },
+    Intent { instance: u8, kind: u8, until_ms: Option<i64>, incarnation: u64 },
+    Lapse { back: u64, instance: u8 },
+    Carry { instance: u8, incarnation: u64, generation: u64, gone: bool },
+    Epoch { number: u64, previous: Option<u64> },
+    Recovered { number: u64 },
+    Garbage { subject: String, payload: Vec<u8> },
+    Wait { ms: i64 },
 }
 
 fn order() -> impl Strategy<Value = (u64, u64)> {
@@ -100,14 +56,7 @@ fn play(bench: &mut Bench, step: &Step) -> Option<Folded> {
     let in_force = bench.catalog.epoch();
     let epoch = (1..6).find(|number| Some(epoch_id(*number)) == in_force).unwrap_or(1);
     Some(match step {
-        Step::Register {
-            agent: by,
-            instance: of,
-            incarnation,
-            generation,
-            port,
-            is_static,
-        } => {
+        Step::Register { agent: by, instance: of, incarnation, generation, port, is_static } => {
             let vouching = vouching(&agent(by), &instance(of), *incarnation, *generation);
             bench.register_with(vouching, |registration| {
                 registration.endpoints = vec![endpoint("10.0.0.1", *port)];
@@ -117,19 +66,10 @@ fn play(bench: &mut Bench, step: &Step) -> Option<Folded> {
                 }
             })
         }
-        Step::Deregister {
-            agent: by,
-            instance: of,
-            incarnation,
-            generation,
-        } => bench.deregister(&agent(by), &instance(of), *incarnation, *generation),
-        Step::Health {
-            agent: by,
-            instance: of,
-            incarnation,
-            generation,
-            status,
-        } => {
+        Step::Deregister { agent: by, instance: of, incarnation, generation } => {
+            bench.deregister(&agent(by), &instance(of), *incarnation, *generation)
+        }
+        Step::Health { agent: by, instance: of, incarnation, generation, status } => {
             let status = [HealthStatus::Passing, HealthStatus::Warning, HealthStatus::Critical][usize::from(*status)];
             bench.health(&agent(by), &instance(of), (*incarnation, *generation), status)
         }
@@ -137,12 +77,7 @@ fn play(bench: &mut Bench, step: &Step) -> Option<Folded> {
             let observed = bench.last_sequence(&instance(of)).saturating_sub(*late_by);
             bench.expire_observed(&instance(of), epoch, observed)
         }
-        Step::Intent {
-            instance: of,
-            kind,
-            until_ms,
-            incarnation: number,
-        } => {
+        Step::Intent { instance: of, kind, until_ms, incarnation: number } => {
             let kind = [IntentKind::Maintenance, IntentKind::Evict, IntentKind::Clear][usize::from(*kind)];
             let until_ms = until_ms.map(|ms| bench.now_ms + ms);
             bench.intent_of(&instance(of), kind, until_ms, incarnation(*number))
@@ -151,12 +86,7 @@ fn play(bench: &mut Bench, step: &Step) -> Option<Folded> {
             let ends = bench.sequence.saturating_sub(*back);
             bench.lapse(&instance(of), epoch, ends)
         }
-        Step::Carry {
-            instance: of,
-            incarnation,
-            generation,
-            gone,
-        } => {
+        Step::Carry { instance: of, incarnation, generation, gone } => {
             let vouching = vouching("agent-0", &instance(of), *incarnation, *generation);
             let entry = if *gone {
                 Entry::Tombstone(Arc::new(Tombstone {
@@ -212,10 +142,7 @@ impl View {
             .values()
             .map(|instance| Digest::of_instance(instance.id(), instance.modified_revision))
             .sum();
-        assert_eq!(
-            sum, change.digest,
-            "the digest after the change is that of what a consumer holds"
-        );
+        assert_eq!(sum, change.digest, "the digest after the change is that of what a consumer holds");
     }
 }
 

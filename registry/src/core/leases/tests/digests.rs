@@ -78,11 +78,7 @@ fn without_a_revision_or_with_one_of_an_older_log_a_difference_must_last_two_sec
     let mut bench = Bench::new();
     bench.begin(3, Some(1));
     let claimed = item(&vouching("a", "i", 1, 1));
-    for acked in [
-        None,
-        Some(MinRevision(None, 1)),
-        Some(MinRevision(Some(epoch_id(1)), 1)),
-    ] {
+    for acked in [None, Some(MinRevision(None, 1)), Some(MinRevision(Some(epoch_id(1)), 1))] {
         assert_eq!(verdict(&mut bench, claimed, acked), Unsettled);
         bench.now_ms += 1_999;
         assert_eq!(verdict(&mut bench, claimed, acked), Unsettled);

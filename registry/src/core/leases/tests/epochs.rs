@@ -55,15 +55,11 @@ fn after_a_change_of_epoch_every_agent_differs_until_it_has_registered_again() {
     bench.begin(2, Some(1));
     bench.beat_with("a", 1, item(&one), acked);
     bench.now_ms += 2_000;
-    let Heard::Beat(beat) = bench.beat_with("a", 1, item(&one), acked) else {
-        panic!("dropped")
-    };
+    let Heard::Beat(beat) = bench.beat_with("a", 1, item(&one), acked) else { panic!("dropped") };
     assert_eq!(beat.verdict, Verdict::Differs);
     let again = bench.register("a", "i", 1, 2);
     let acked = bench.acked();
-    let Heard::Beat(beat) = bench.beat_with("a", 1, item(&again), acked) else {
-        panic!("dropped")
-    };
+    let Heard::Beat(beat) = bench.beat_with("a", 1, item(&again), acked) else { panic!("dropped") };
     assert_eq!(beat.verdict, Verdict::Same);
 }
 

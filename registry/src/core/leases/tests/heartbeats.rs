@@ -29,9 +29,7 @@ fn a_new_session_begins_with_any_counter_and_ends_the_old_one() {
     bench.beat_counter = 10;
     bench.beat("a", 1);
     bench.beat_counter = 0;
-    let Heard::Beat(beat) = bench.beat("a", 2) else {
-        panic!("dropped")
-    };
+    let Heard::Beat(beat) = bench.beat("a", 2) else { panic!("dropped") };
     assert!(beat.is_first);
     bench.beat_counter = 20;
     assert_eq!(unheard(&bench.beat("a", 1)), Some(Unheard::OldSession));
@@ -55,25 +53,13 @@ fn a_heartbeat_renews_only_what_was_registered_in_its_session() {
 fn a_vouching_that_goes_on_in_another_session_is_renewed_by_that_one_alone() {
     let mut bench = Bench::new();
     let first = bench.register("a", "i", 1, 1);
-    let second = Vouching {
-        session: session(2),
-        generation: 2,
-        ..first.clone()
-    };
+    let second = Vouching { session: session(2), generation: 2, ..first.clone() };
     bench.register_with_ttl(second.clone(), TTL_MS);
-    let Heard::Beat(beat) = bench.beat_with("a", 1, Digest::ZERO, None) else {
-        panic!("dropped")
-    };
-    assert_eq!(
-        beat.verdict,
-        super::super::Verdict::Same,
-        "nothing is held in the old session"
-    );
+    let Heard::Beat(beat) = bench.beat_with("a", 1, Digest::ZERO, None) else { panic!("dropped") };
+    assert_eq!(beat.verdict, super::super::Verdict::Same, "nothing is held in the old session");
     bench.run(TTL_MS, &[("a", 1)]);
     assert_eq!(bench.due(), ["i"]);
-    let Heard::Beat(beat) = bench.beat_with("a", 2, item(&second), None) else {
-        panic!("dropped")
-    };
+    let Heard::Beat(beat) = bench.beat_with("a", 2, item(&second), None) else { panic!("dropped") };
     assert_eq!(beat.verdict, super::super::Verdict::Same);
     bench.run(TTL_MS - 200, &[]);
     assert!(bench.due().is_empty());
@@ -94,10 +80,7 @@ fn an_instance_that_another_agent_took_over_is_that_one_s_to_renew() {
     bench.register("b", "i", 2, 1);
     bench.run(2 * TTL_MS, &[("b", 2)]);
     assert!(bench.due().is_empty());
-    assert!(
-        bench.leases.agent(&agent_id("a")).is_none(),
-        "nothing is left of the displaced one"
-    );
+    assert!(bench.leases.agent(&agent_id("a")).is_none(), "nothing is left of the displaced one");
     bench.run(2 * TTL_MS, &[("a", 1)]);
     assert_eq!(bench.due(), ["i"]);
 }
@@ -107,32 +90,16 @@ fn what_is_no_heartbeat_is_dropped() {
     let mut bench = Bench::new();
     let subject = "muster.default.heartbeat.a";
     for payload in ["", "{}", "{\"v\":1}", "[1,2]"] {
-        assert_eq!(
-            unheard(&bench.hear(subject, payload.as_bytes())),
-            Some(Unheard::Malformed),
-            "{payload}"
-        );
+        assert_eq!(unheard(&bench.hear(subject, payload.as_bytes())), Some(Unheard::Malformed), "{payload}");
     }
     let large = format!("{{\"v\":1{}}}", " ".repeat(2_000));
-    assert_eq!(
-        unheard(&bench.hear(subject, large.as_bytes())),
-        Some(Unheard::Malformed)
-    );
-    assert_eq!(
-        unheard(&bench.hear("muster.default.beacon.r1", b"{}")),
-        Some(Unheard::Malformed)
-    );
+    assert_eq!(unheard(&bench.hear(subject, large.as_bytes())), Some(Unheard::Malformed));
+    assert_eq!(unheard(&bench.hear("muster.default.beacon.r1", b"{}")), Some(Unheard::Malformed));
     let wrong_version = r#"{"v":2,"session":"00000000000000000000000001","counter":1,"instances":0,"digest":"00000000000000000000000000000000"}"#;
-    assert_eq!(
-        unheard(&bench.hear(subject, wrong_version.as_bytes())),
-        Some(Unheard::Malformed)
-    );
+    assert_eq!(unheard(&bench.hear(subject, wrong_version.as_bytes())), Some(Unheard::Malformed));
     // Refused tokens leave nothing behind.
     let well = wrong_version.replace("\"v\":2", "\"v\":1");
-    assert_eq!(
-        unheard(&bench.hear("muster.default.heartbeat.a%2a", well.as_bytes())),
-        Some(Unheard::Malformed)
-    );
+    assert_eq!(unheard(&bench.hear("muster.default.heartbeat.a%2a", well.as_bytes())), Some(Unheard::Malformed));
     assert!(matches!(bench.hear(subject, well.as_bytes()), Heard::Beat(_)));
 }
 
@@ -168,10 +135,7 @@ fn servers_are_known_by_the_heartbeats_that_name_them() {
     bench.beat("a", 1);
     bench.now_ms += 1_500;
     bench.beat("b", 1);
-    assert_eq!(
-        bench.leases.servers_heard(bench.now_ms, 2_000),
-        ["server-of-a", "server-of-b"]
-    );
+    assert_eq!(bench.leases.servers_heard(bench.now_ms, 2_000), ["server-of-a", "server-of-b"]);
     bench.now_ms += 1_000;
     assert_eq!(bench.leases.servers_heard(bench.now_ms, 2_000), ["server-of-b"]);
 }

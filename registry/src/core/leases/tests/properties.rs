@@ -8,36 +8,16 @@ use super::*;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Register {
-        agent: u8,
-        instance: u8,
-        incarnation: u64,
-        ttl_ms: u64,
-    },
-    Deregister {
-        agent: u8,
-        instance: u8,
-    },
-    Beat {
-        agent: u8,
-        session: u64,
-    },
-    Marks {
-        count: u8,
-    },
-    Freeze {
-        ms: u64,
-    },
+    Register { agent: u8, instance: u8, incarnation: u64, ttl_ms: u64 },
+    Deregister { agent: u8, instance: u8 },
+    Beat { agent: u8, session: u64 },
+    Marks { count: u8 },
+    Freeze { ms: u64 },
     Gap,
     Rebuild,
     Epoch,
-    Vouch {
-        agent: u8,
-        instance: u8,
-    },
-    Retry {
-        agent: u8,
-    },
+    Vouch { agent: u8, instance: u8 },
+    Retry { agent: u8 },
     ExpireDue,
 }
 
@@ -62,37 +42,18 @@ fn play(bench: &mut Bench, step: &Step, generation: u64) {
     let name = |agent: &u8| format!("a{agent}");
     let id = |instance: &u8| format!("i{instance}");
     match step {
-        Step::Register {
-            agent,
-            instance,
-            incarnation,
-            ttl_ms,
-        } => {
+        Step::Register { agent, instance, incarnation, ttl_ms } => {
             let data = registration(vouching(&name(agent), &id(instance), *incarnation, generation), *ttl_ms);
             offer(bench, Sender::Agent(agent_id(&name(agent))), EventData::Register(data));
         }
         Step::Deregister { agent, instance } => {
-            let held = bench
-                .catalog
-                .instance(&"orders".parse().unwrap(), &id(instance).parse().unwrap())
-                .cloned();
+            let held = bench.catalog.instance(&"orders".parse().unwrap(), &id(instance).parse().unwrap()).cloned();
             let Some(held) = held.filter(|held| held.vouching().agent.as_str() == name(agent)) else {
                 return;
             };
-            let vouching = Vouching {
-                generation,
-                ..held.vouching().clone()
-            };
-            let data = Deregistration {
-                vouching,
-                reason: DeregisterReason::Stopped,
-                detail: None,
-            };
-            offer(
-                bench,
-                Sender::Agent(agent_id(&name(agent))),
-                EventData::Deregister(data),
-            );
+            let vouching = Vouching { generation, ..held.vouching().clone() };
+            let data = Deregistration { vouching, reason: DeregisterReason::Stopped, detail: None };
+            offer(bench, Sender::Agent(agent_id(&name(agent))), EventData::Deregister(data));
         }
         Step::Beat { agent, session } => {
             bench.beat(&name(agent), *session);
@@ -131,16 +92,11 @@ fn play(bench: &mut Bench, step: &Step, generation: u64) {
 
 /// Folds an event that may be ignored.
 fn offer(bench: &mut Bench, source: Sender, data: EventData) {
-    let event = Event {
-        id: "e".into(),
-        source,
-        time: None,
-        data,
-    };
+    let event = Event { id: "e".into(), source, time: None, data };
     bench.sequence += 1;
     let record = Record {
         sequence: bench.sequence,
-        timestamp_ms: i64::try_from(bench.now_ms).unwrap(),
+        at: Timestamp::from_ms(i64::try_from(bench.now_ms).unwrap()),
         subject: &event.subject(&subjects()),
         payload: &event.encode(&Namespace::default()).unwrap(),
     };
@@ -150,26 +106,15 @@ fn offer(bench: &mut Bench, source: Sender, data: EventData) {
 
 /// Every session's heartbeat, with the digest that the catalog gives, is the same as what is held.
 fn assert_in_step(bench: &mut Bench) {
-    let held: Vec<_> = bench
-        .catalog
-        .services()
-        .flat_map(|(_, service)| service.instances().cloned())
-        .collect();
+    let held: Vec<_> = bench.catalog.services().flat_map(|(_, service)| service.instances().cloned()).collect();
     let leased: Vec<_> = held.iter().filter(|instance| !instance.is_static()).collect();
     assert_eq!(bench.leases.leases_count(), leased.len());
     assert!(bench.leases.suspects() <= leased.len() as u64);
     for agent in ["a0", "a1", "a2"] {
-        let mut seen: Vec<_> = bench
-            .leases
-            .agent(&agent_id(agent))
-            .into_iter()
-            .flat_map(super::super::AgentView::instances)
-            .collect();
-        let mut expected: Vec<_> = leased
-            .iter()
-            .copied()
-            .filter(|held| held.vouching().agent.as_str() == agent)
-            .collect();
+        let mut seen: Vec<_> =
+            bench.leases.agent(&agent_id(agent)).into_iter().flat_map(super::super::AgentView::instances).collect();
+        let mut expected: Vec<_> =
+            leased.iter().copied().filter(|held| held.vouching().agent.as_str() == agent).collect();
         seen.sort_by_key(|instance| instance.id().clone());
         expected.sort_by_key(|instance| instance.id().clone());
         assert_eq!(seen, expected);
@@ -181,9 +126,7 @@ fn assert_in_step(bench: &mut Bench) {
         let own = own.filter(|held| held.vouching().session == current);
         let claimed: Digest = own.map(|held| item(held.vouching())).sum();
         let number = (1..4).find(|number| session(*number) == current).unwrap();
-        let Heard::Beat(beat) = bench.beat_with(agent, number, claimed, None) else {
-            panic!("dropped")
-        };
+        let Heard::Beat(beat) = bench.beat_with(agent, number, claimed, None) else { panic!("dropped") };
         assert_eq!(beat.verdict, Verdict::Same);
     }
 }

@@ -29,10 +29,7 @@ fn a_small_fleet_goes_at_a_hundred_a_second() {
     let mut bench = fleet(500, 1);
     bench.run(TTL_MS, &[]);
     let first_second = handed_out(&mut bench, 1_000);
-    assert!(
-        (100..=120).contains(&first_second),
-        "{first_second} in the first second"
-    );
+    assert!((100..=120).contains(&first_second), "{first_second} in the first second");
     let second = handed_out(&mut bench, 1_000);
     assert!((98..=102).contains(&second), "{second} in the next second");
 }
@@ -42,10 +39,7 @@ fn a_large_fleet_goes_at_a_tenth_a_second() {
     let mut bench = fleet(3_000, 1);
     bench.run(TTL_MS, &[]);
     let first_second = handed_out(&mut bench, 1_000);
-    assert!(
-        (300..=360).contains(&first_second),
-        "{first_second} in the first second"
-    );
+    assert!((300..=360).contains(&first_second), "{first_second} in the first second");
 }
 
 #[test]

@@ -32,10 +32,7 @@ fn a_silent_agent_is_due_after_its_ttl_and_not_before() {
     let due = bench.next_due().expect("the instance is due");
     assert_eq!(due.agent, agent_id("a"));
     let evidence = &due.instances[0].evidence;
-    assert_eq!(
-        evidence.last_heartbeat_at.unwrap().as_ms(),
-        i64::try_from(heard_at).unwrap()
-    );
+    assert_eq!(evidence.last_heartbeat_at.unwrap().as_ms(), i64::try_from(heard_at).unwrap());
     assert!((TTL_MS..=TTL_MS + 400).contains(&evidence.charged_ms.unwrap()));
     assert_eq!(evidence.server.as_deref(), Some("server-of-a"));
     assert_eq!(due.instances[0].observed_sequence, bench.sequence);
@@ -119,24 +116,15 @@ fn nothing_is_charged_for_a_lost_mark_nor_for_one_that_was_not_sent() {
 fn a_mark_from_the_future_is_no_mark() {
     let mut bench = Bench::new();
     bench.mark_counter += 1;
-    let payload = format!(
-        r#"{{"v":1,"replica":"r1","counter":{},"sent_ms":{}}}"#,
-        bench.mark_counter,
-        bench.now_ms + 1
-    );
-    assert_eq!(
-        charged(&bench.hear("muster.default.heartbeat.-.r1", payload.as_bytes())),
-        None
-    );
+    let payload =
+        format!(r#"{{"v":1,"replica":"r1","counter":{},"sent_ms":{}}}"#, bench.mark_counter, bench.now_ms + 1);
+    assert_eq!(charged(&bench.hear("muster.default.heartbeat.-.r1", payload.as_bytes())), None);
 }
 
 #[test]
 fn marks_of_other_replicas_charge_nothing() {
     let mut bench = Bench::new();
-    let heard = bench.hear(
-        "muster.default.heartbeat.-.r2",
-        br#"{"v":1,"replica":"r2","counter":1,"sent_ms":1}"#,
-    );
+    let heard = bench.hear("muster.default.heartbeat.-.r2", br#"{"v":1,"replica":"r2","counter":1,"sent_ms":1}"#);
     assert_eq!(heard, Heard::OthersMark);
     bench.now_ms += 200;
     assert_eq!(charged(&bench.mark()), Some(200));
@@ -197,10 +185,7 @@ fn flapping_cannot_keep_the_dead_beyond_three_ttls_in_all() {
         bench.mark();
         assert!(charged_ms <= 4 * TTL_MS, "the dead one is kept for ever");
     }
-    assert!(
-        charged_ms >= 3 * TTL_MS,
-        "due after {charged_ms} ms, though no silence lasted a TTL"
-    );
+    assert!(charged_ms >= 3 * TTL_MS, "due after {charged_ms} ms, though no silence lasted a TTL");
 }
 
 #[test]

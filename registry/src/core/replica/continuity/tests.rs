@@ -16,12 +16,7 @@ fn facts(last_sequence: u64) -> LogFacts<'static> {
 }
 
 fn record(sequence: u64, payload: &'static [u8]) -> Record<'static> {
-    Record {
-        sequence,
-        at: Timestamp::from_ms(i64::try_from(sequence).unwrap()),
-        subject: "",
-        payload,
-    }
+    Record { sequence, at: Timestamp::from_ms(i64::try_from(sequence).unwrap()), subject: "", payload }
 }
 
 /// A log reader at revision 10, and the number of its reader.
@@ -34,10 +29,7 @@ fn at_ten() -> (Continuity, Timing, Effects) {
     continuity.begin_at(0, 1, &mut effects);
     let reader = continuity.reader;
     for sequence in 1..=10 {
-        assert_eq!(
-            continuity.delivered(0, reader, &record(sequence, b"event"), &timing),
-            Order::Next
-        );
+        assert_eq!(continuity.delivered(0, reader, &record(sequence, b"event"), &timing), Order::Next);
     }
     effects.drain().for_each(drop);
     (continuity, timing, effects)
@@ -76,10 +68,7 @@ fn the_end_is_confirmed_as_of_the_moment_of_asking_once_the_reader_is_there() {
     let (mut continuity, timing, _) = at_ten();
     ask(&mut continuity, 1_000).unwrap();
     let check = continuity.check;
-    assert_eq!(
-        continuity.inspected(1_100, check, &Inspection::Present(facts(11)), &timing),
-        Verdict::Nothing
-    );
+    assert_eq!(continuity.inspected(1_100, check, &Inspection::Present(facts(11)), &timing), Verdict::Nothing);
     assert_eq!(continuity.end_confirmed_ms(), None);
     let reader = continuity.reader;
     continuity.delivered(1_200, reader, &record(11, b"event"), &timing);
@@ -97,10 +86,7 @@ fn a_stream_that_ends_below_the_own_revision_is_broken_after_two_seconds() {
 #[test]
 fn a_replicated_stream_gets_ten_seconds() {
     let (mut continuity, _, _) = at_ten();
-    let replicated = |last| LogFacts {
-        replicas: 3,
-        ..facts(last)
-    };
+    let replicated = |last| LogFacts { replicas: 3, ..facts(last) };
     inspect(&mut continuity, 1_000, replicated(10));
     let (after_ms, _) = believed(&mut continuity, 2_000, || replicated(9));
     assert!((10_000..10_300).contains(&after_ms), "{after_ms}");
@@ -109,10 +95,7 @@ fn a_replicated_stream_gets_ten_seconds() {
 #[test]
 fn a_stream_created_anew_is_broken() {
     let (mut continuity, _, _) = at_ten();
-    let anew = || LogFacts {
-        created_at: Timestamp::from_ms(CREATED + 1),
-        ..facts(10)
-    };
+    let anew = || LogFacts { created_at: Timestamp::from_ms(CREATED + 1), ..facts(10) };
     assert!(believed(&mut continuity, 1_000, anew).1.contains("created anew"));
 }
 
@@ -122,10 +105,7 @@ fn after_a_reconnect_another_event_at_the_own_revision_is_a_break() {
     continuity.set_connected(5_000, false);
     assert_eq!(ask(&mut continuity, 6_000), None, "nobody is there to be asked");
     continuity.set_connected(7_000, true);
-    let other = || LogFacts {
-        own: Some(record(10, b"other")),
-        ..facts(12)
-    };
+    let other = || LogFacts { own: Some(record(10, b"other")), ..facts(12) };
     assert!(believed(&mut continuity, 7_000, other).1.contains("another event"));
 }
 
@@ -134,21 +114,12 @@ fn after_a_reconnect_the_same_event_lets_the_reader_go_on() {
     let (mut continuity, timing, mut effects) = at_ten();
     let old_reader = continuity.reader;
     continuity.set_connected(5_000, true);
-    let same = LogFacts {
-        own: Some(record(10, b"event")),
-        ..facts(12)
-    };
+    let same = LogFacts { own: Some(record(10, b"event")), ..facts(12) };
     assert_eq!(inspect(&mut continuity, 5_000, same), Verdict::Resume);
     continuity.read_on(&mut effects);
-    let expected = Effect::ReadLog {
-        reader: continuity.reader,
-        from_sequence: 11,
-    };
+    let expected = Effect::ReadLog { reader: continuity.reader, from_sequence: 11 };
     assert_eq!(effects.drain().collect::<Vec<_>>(), [expected]);
-    assert_eq!(
-        continuity.delivered(5_001, old_reader, &record(11, b"late"), &timing),
-        Order::Late
-    );
+    assert_eq!(continuity.delivered(5_001, old_reader, &record(11, b"late"), &timing), Order::Late);
 }
 
 #[test]
@@ -157,19 +128,9 @@ fn a_failure_that_passes_is_no_break() {
     assert_eq!(inspect(&mut continuity, 1_000, facts(9)), Verdict::Nothing);
     assert!(continuity.suspicion().is_some());
     let repeated = ask(&mut continuity, 1_250).unwrap();
-    assert!(matches!(
-        repeated,
-        Effect::InspectLog {
-            fresh_connection: true,
-            own: Some(10),
-            ..
-        }
-    ));
+    assert!(matches!(repeated, Effect::InspectLog { fresh_connection: true, own: Some(10), .. }));
     let check = continuity.check;
-    let same = LogFacts {
-        own: Some(record(10, b"event")),
-        ..facts(10)
-    };
+    let same = LogFacts { own: Some(record(10, b"event")), ..facts(10) };
     let verdict = continuity.inspected(1_260, check, &Inspection::Present(same), &Timing::default());
     assert_eq!(verdict, Verdict::Resume);
     assert_eq!(continuity.suspicion(), None);
@@ -195,11 +156,7 @@ fn a_revision_named_elsewhere_above_the_confirmed_end_is_a_lost_tail() {
     continuity.claim(12);
     let check = continuity.check;
     let verdict = continuity.inspected(1_010, check, &Inspection::Present(facts(10)), &Timing::default());
-    assert_eq!(
-        (verdict, continuity.suspicion()),
-        (Verdict::Nothing, None),
-        "asked before it was named"
-    );
+    assert_eq!((verdict, continuity.suspicion()), (Verdict::Nothing, None), "asked before it was named");
     let (_, reason) = believed(&mut continuity, 2_010, || facts(10));
     assert!(reason.contains("revision 12 was seen in it"));
 }
@@ -207,17 +164,11 @@ fn a_revision_named_elsewhere_above_the_confirmed_end_is_a_lost_tail() {
 #[test]
 fn a_hole_is_believed_when_it_is_there_at_every_reading() {
     let (mut continuity, timing, mut effects) = at_ten();
-    let same = || LogFacts {
-        own: Some(record(10, b"event")),
-        ..facts(12)
-    };
+    let same = || LogFacts { own: Some(record(10, b"event")), ..facts(12) };
     let mut now_ms = 1_000;
     while continuity.lasting_hole(now_ms, &timing).is_none() {
         let reader = continuity.reader;
-        assert_eq!(
-            continuity.delivered(now_ms, reader, &record(12, b"event"), &timing),
-            Order::Hole
-        );
+        assert_eq!(continuity.delivered(now_ms, reader, &record(12, b"event"), &timing), Order::Hole);
         assert!(continuity.suspicion().is_some());
         now_ms += 250;
         assert_eq!(inspect(&mut continuity, now_ms, same()), Verdict::Resume);
@@ -232,37 +183,21 @@ fn an_event_in_order_ends_the_suspicion_of_a_hole() {
     let (mut continuity, timing, mut effects) = at_ten();
     let reader = continuity.reader;
     continuity.delivered(1_000, reader, &record(12, b"event"), &timing);
-    let same = LogFacts {
-        own: Some(record(10, b"event")),
-        ..facts(12)
-    };
+    let same = LogFacts { own: Some(record(10, b"event")), ..facts(12) };
     inspect(&mut continuity, 1_250, same);
     continuity.read_on(&mut effects);
     let reader = continuity.reader;
-    assert_eq!(
-        continuity.delivered(1_260, reader, &record(11, b"event"), &timing),
-        Order::Next
-    );
+    assert_eq!(continuity.delivered(1_260, reader, &record(11, b"event"), &timing), Order::Next);
     assert_eq!(continuity.suspicion(), None);
 }
 
 #[test]
 fn a_trimmed_log_is_not_a_broken_one() {
     let (mut continuity, _, _) = at_ten();
-    let just_read = LogFacts {
-        first_sequence: 11,
-        ..facts(10)
-    };
+    let just_read = LogFacts { first_sequence: 11, ..facts(10) };
     assert_eq!(inspect(&mut continuity, 1_000, just_read), Verdict::Nothing);
-    let trimmed = || LogFacts {
-        first_sequence: 15,
-        ..facts(20)
-    };
-    assert_eq!(
-        inspect(&mut continuity, 2_000, trimmed()),
-        Verdict::Nothing,
-        "asked again in full"
-    );
+    let trimmed = || LogFacts { first_sequence: 15, ..facts(20) };
+    assert_eq!(inspect(&mut continuity, 2_000, trimmed()), Verdict::Nothing, "asked again in full");
     assert_eq!(inspect(&mut continuity, 2_000, trimmed()), Verdict::Trimmed);
     assert_eq!(continuity.suspicion(), None);
 }
@@ -278,9 +213,6 @@ fn a_missing_stream_is_created_only_by_who_has_read_nothing_from_it() {
     let (mut continuity, _, _) = at_ten();
     ask(&mut continuity, 1_000).unwrap();
     let check = continuity.check;
-    assert_eq!(
-        continuity.inspected(1_000, check, &Inspection::Missing, &timing),
-        Verdict::Nothing
-    );
+    assert_eq!(continuity.inspected(1_000, check, &Inspection::Missing, &timing), Verdict::Nothing);
     assert_eq!(continuity.suspicion(), Some("the stream is gone"));
 }

@@ -28,18 +28,10 @@ fn event(epoch: u64, previous: Option<u64>) -> (String, Vec<u8>) {
 }
 
 fn chain(epochs: &[(u64, Option<u64>)]) -> Option<(u64, EpochId)> {
-    let events: Vec<_> = epochs
-        .iter()
-        .map(|(epoch, previous)| event(*epoch, *previous))
-        .collect();
+    let events: Vec<_> = epochs.iter().map(|(epoch, previous)| event(*epoch, *previous)).collect();
     let records: Vec<_> = (1..)
         .zip(&events)
-        .map(|(sequence, (subject, payload))| Record {
-            sequence,
-            at: Timestamp::from_ms(0),
-            subject,
-            payload,
-        })
+        .map(|(sequence, (subject, payload))| Record { sequence, at: Timestamp::from_ms(0), subject, payload })
         .collect();
     in_force(&subjects(), &records)
 }
@@ -48,10 +40,7 @@ fn chain(epochs: &[(u64, Option<u64>)]) -> Option<(u64, EpochId)> {
 fn the_first_of_several_writers_wins_and_a_late_one_is_not_where_a_replica_begins() {
     assert_eq!(chain(&[]), None);
     assert_eq!(chain(&[(5, None), (6, None), (7, None)]), Some((1, id(5))));
-    assert_eq!(
-        chain(&[(5, None), (8, Some(5)), (9, Some(5)), (6, Some(8))]),
-        Some((2, id(8)))
-    );
+    assert_eq!(chain(&[(5, None), (8, Some(5)), (9, Some(5)), (6, Some(8))]), Some((2, id(8))));
 }
 
 #[test]

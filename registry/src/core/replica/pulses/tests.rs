@@ -11,20 +11,12 @@ fn epoch() -> EpochId {
 }
 
 fn moment(to: u64) -> Moment {
-    Moment {
-        epoch: epoch(),
-        to,
-        head_age_ms: 100,
-        state: CatalogState::Ready,
-    }
+    Moment { epoch: epoch(), to, head_age_ms: 100, state: CatalogState::Ready }
 }
 
 fn sent(pulses: &mut Pulses, now_ms: u64, index: u8, to: u64) -> Vec<Pulse> {
     let pieces = pulses.send(now_ms, index, moment(to), &Timing::default());
-    pieces
-        .iter()
-        .map(|piece| serde_json::from_slice(piece).unwrap())
-        .collect()
+    pieces.iter().map(|piece| serde_json::from_slice(piece).unwrap()).collect()
 }
 
 fn heard(bucket: u8, to: u64, head_age_ms: u64) -> Pulse {
@@ -104,20 +96,10 @@ fn the_next_rank_sends_what_it_has_not_heard() {
     pulses.changed(0, 5, &orders);
     pulses.tick(0, 5, &timing);
     pulses.heard(10, &heard(index, 4, 0), &timing);
-    assert_eq!(
-        pulses
-            .due(350, Some(1), &timing)
-            .iter()
-            .filter(|due| **due == index)
-            .count(),
-        1
-    );
+    assert_eq!(pulses.due(350, Some(1), &timing).iter().filter(|due| **due == index).count(), 1);
 
     pulses.heard(20, &heard(index, 5, 2_001), &timing);
-    assert!(
-        pulses.due(350, Some(1), &timing).contains(&index),
-        "too old a confirmation"
-    );
+    assert!(pulses.due(350, Some(1), &timing).contains(&index), "too old a confirmation");
 
     pulses.heard(30, &heard(index, 5, 100), &timing);
     assert!(!pulses.due(2_329, Some(1), &timing).contains(&index));

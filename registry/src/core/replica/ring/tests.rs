@@ -8,11 +8,7 @@ fn revision(sequence: u64) -> Revision {
 }
 
 fn publication(sequence: u64) -> Publication {
-    Publication {
-        revision: revision(sequence),
-        subject: String::new(),
-        payload: Bytes::from_static(b"{}"),
-    }
+    Publication { revision: revision(sequence), subject: String::new(), payload: Bytes::from_static(b"{}") }
 }
 
 fn due(ring: &mut Ring, now_ms: u64, rank: u32) -> Vec<u64> {

@@ -28,10 +28,8 @@ pub(super) struct SimulatedAgent {
 impl SimulatedAgent {
     pub(super) fn probed(&self) -> Option<ProbeReply> {
         let listed = |vouching: &Vouching| (instance_key(&vouching.service, &vouching.instance), vouching.order());
-        self.alive.then(|| ProbeReply {
-            session: self.session,
-            incarnations: self.instances.iter().map(listed).collect(),
-        })
+        self.alive
+            .then(|| ProbeReply { session: self.session, incarnations: self.instances.iter().map(listed).collect() })
     }
 
     fn heartbeat(&mut self) -> Bytes {

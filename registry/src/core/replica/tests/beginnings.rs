@@ -33,6 +33,18 @@ fn a_warming_replica_publishes_only_beacons_and_marks() {
 }
 
 #[test]
+fn replicas_that_hear_each_other_append_one_epoch() {
+    let mut world = World::new();
+    for _ in 0..3 {
+        world.start_replica();
+    }
+    world.until(6_000, "all serve", |world| world.nodes.iter().all(|node| node.serving));
+    world.run(3_000);
+    assert_eq!(epochs_in_log(&world), 1);
+    world.assert_agreement();
+}
+
+#[test]
 fn of_several_replicas_that_begin_a_log_at_once_the_first_wins_for_latecomers_too() {
     let mut world = World::new();
     world.timing.hedge_ms = 0;

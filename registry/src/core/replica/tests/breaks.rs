@@ -31,10 +31,7 @@ fn a_deleted_stream_is_followed_by_a_new_epoch_into_which_everything_comes_back(
     });
     assert!(world.all_are(CatalogState::Recovering));
     world.until(5_000, "all instances are back", |world| {
-        world
-            .nodes
-            .iter()
-            .all(|node| node.replica.status(world.now_ms).instances == 3)
+        world.nodes.iter().all(|node| node.replica.status(world.now_ms).instances == 3)
     });
     world.assert_agreement();
 }
@@ -54,14 +51,9 @@ fn a_restored_backup_is_noticed_although_new_events_took_the_same_sequences() {
     for index in 0..2 {
         world.set_connected(index, true);
     }
-    world.until(10_000, "a new epoch", |world| {
-        (0..2).all(|index| epoch_of(world, index) > old)
-    });
+    world.until(10_000, "a new epoch", |world| (0..2).all(|index| epoch_of(world, index) > old));
     world.until(5_000, "what was lost is back", |world| {
-        world
-            .nodes
-            .iter()
-            .all(|node| node.replica.status(world.now_ms).instances >= 3)
+        world.nodes.iter().all(|node| node.replica.status(world.now_ms).instances >= 3)
     });
     world.assert_agreement();
 }
@@ -71,10 +63,7 @@ fn while_a_break_is_being_checked_there_are_neither_pulses_nor_proposals() {
     let (mut world, backup) = with_backup();
     let whole = world.stream.replace(backup);
     world.until(2_000, "a suspicion", |world| {
-        world
-            .nodes
-            .iter()
-            .all(|node| node.reports.iter().any(|(severity, _)| *severity == Severity::Warning))
+        world.nodes.iter().all(|node| node.reports.iter().any(|(severity, _)| *severity == Severity::Warning))
     });
     world.sent.clear();
     world.proposed.clear();

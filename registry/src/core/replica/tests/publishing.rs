@@ -47,13 +47,7 @@ fn healthy_replicas_publish_nothing_twice_under_load() {
     let (first, last) = load(&mut world, 5_000);
     world.run(1_000);
     assert_eq!(counts(&world), (first..=last).map(|revision| (revision, 1)).collect());
-    assert!(
-        world
-            .sent
-            .iter()
-            .filter(|sent| sent.message.kind == OutgoingKind::Change)
-            .all(|sent| sent.by == 0)
-    );
+    assert!(world.sent.iter().filter(|sent| sent.message.kind == OutgoingKind::Change).all(|sent| sent.by == 0));
 }
 
 #[test]
@@ -70,12 +64,7 @@ fn healthy_replicas_send_each_pulse_once() {
         }
     }
     let expected: BTreeMap<u8, usize> = (0..BUCKETS).map(|bucket| (bucket, 5)).collect();
-    assert!(
-        times
-            .iter()
-            .all(|(bucket, count)| expected[bucket].abs_diff(*count) <= 1),
-        "{times:?}"
-    );
+    assert!(times.iter().all(|(bucket, count)| expected[bucket].abs_diff(*count) <= 1), "{times:?}");
     assert_eq!(times.len(), usize::from(BUCKETS));
 }
 
@@ -91,10 +80,7 @@ fn when_the_publisher_freezes_changes_flow_again_within_a_second_and_none_is_mis
     world.run(2_000);
     let published = counts(&world);
     for revision in first..=last {
-        assert!(
-            published.contains_key(&revision),
-            "revision {revision} was not published"
-        );
+        assert!(published.contains_key(&revision), "revision {revision} was not published");
     }
     let mut appended = BTreeMap::new();
     for stored in &world.stream.as_ref().unwrap().events {
@@ -103,11 +89,7 @@ fn when_the_publisher_freezes_changes_flow_again_within_a_second_and_none_is_mis
     }
     for (ms, by, change) in world.changes() {
         let late_ms = ms - appended[&change.revision];
-        assert!(
-            late_ms <= 1_010,
-            "revision {} came {late_ms} ms late, from {by}",
-            change.revision
-        );
+        assert!(late_ms <= 1_010, "revision {} came {late_ms} ms late, from {by}", change.revision);
         assert!(ms < frozen_ms + 10 || ms > frozen_ms + 3_000 || by != 0);
     }
     let twice: Vec<_> = published.iter().filter(|(_, count)| **count > 1).collect();
@@ -127,11 +109,7 @@ fn a_publisher_that_can_no_longer_be_heard_is_replaced_within_a_second() {
     let before = world.changes().len();
     world.start_agent("web3", &["orders"]);
     world.run(20);
-    assert_eq!(
-        world.changes().len(),
-        before + 1,
-        "the second is the oldest by now, and publishes at once"
-    );
+    assert_eq!(world.changes().len(), before + 1, "the second is the oldest by now, and publishes at once");
 }
 
 #[test]
@@ -174,10 +152,7 @@ fn every_pulse_reaches_back_to_the_revision_of_six_seconds_before_whoever_sends_
     for (ms, by, pulse) in &pulses {
         // Below the beginning of the log there is nothing that anybody could ask for.
         let limit = stored(&world, ms.saturating_sub(6_000)).max(1);
-        assert!(
-            pulse.from <= limit,
-            "{pulse:?} of {by} at {ms}: six seconds before it was {limit}"
-        );
+        assert!(pulse.from <= limit, "{pulse:?} of {by} at {ms}: six seconds before it was {limit}");
     }
 }
 

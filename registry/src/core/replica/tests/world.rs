@@ -33,12 +33,7 @@ pub(super) struct Stored {
 
 impl Stored {
     fn record(&self) -> Record<'_> {
-        Record {
-            sequence: self.sequence,
-            at: self.at,
-            subject: &self.subject,
-            payload: &self.payload,
-        }
+        Record { sequence: self.sequence, at: self.at, subject: &self.subject, payload: &self.payload }
     }
 }
 
@@ -53,12 +48,7 @@ pub(super) struct Stream {
 
 impl Stream {
     fn new(created_at: Timestamp) -> Self {
-        Self {
-            created_at,
-            first_sequence: 1,
-            last_sequence: 0,
-            events: Vec::new(),
-        }
+        Self { created_at, first_sequence: 1, last_sequence: 0, events: Vec::new() }
     }
 
     pub(super) fn purge_below(&mut self, sequence: u64) {
@@ -71,12 +61,7 @@ impl Stream {
 enum Post {
     LogConnected(bool),
     PublishConnected(bool),
-    Inspected {
-        check: u64,
-        stream: Option<Box<Stream>>,
-        own: Option<u64>,
-        epochs: bool,
-    },
+    Inspected { check: u64, stream: Option<Box<Stream>>, own: Option<u64>, epochs: bool },
     Heartbeat(String, Bytes),
     Change(Bytes),
     Pulse(Bytes),
@@ -158,9 +143,7 @@ impl World {
         for _ in 0..replicas {
             world.start_replica();
         }
-        world.until(10_000, "all replicas serve", |world| {
-            world.nodes.iter().all(|node| node.serving)
-        });
+        world.until(10_000, "all replicas serve", |world| world.nodes.iter().all(|node| node.serving));
         world.run(1_000);
         world.sent.clear();
         world
@@ -211,22 +194,12 @@ impl World {
         let at = self.wall();
         let stream = self.stream.as_mut().expect("a stream");
         stream.last_sequence += 1;
-        stream.events.push(Stored {
-            sequence: stream.last_sequence,
-            at,
-            subject,
-            payload,
-        });
+        stream.events.push(Stored { sequence: stream.last_sequence, at, subject, payload });
         stream.last_sequence
     }
 
     pub(super) fn append_event(&mut self, source: Source, data: EventData) -> u64 {
-        let event = Event {
-            id: format!("event-{}", self.now_ms),
-            source,
-            time: None,
-            data,
-        };
+        let event = Event { id: format!("event-{}", self.now_ms), source, time: None, data };
         let payload = event.encode(&Namespace::default()).unwrap();
         self.append(event.subject(&self.subjects), payload)
     }
@@ -234,11 +207,7 @@ impl World {
     /// Everybody hears a replica's last beacon once more, with something changed.
     pub(super) fn forge_beacon(&mut self, by: usize, change: impl Fn(&mut Beacon)) {
         let by_replica = |sent: &&Sent| sent.by == by;
-        let last = self
-            .of_kind(OutgoingKind::Beacon)
-            .filter(by_replica)
-            .last()
-            .expect("a beacon");
+        let last = self.of_kind(OutgoingKind::Beacon).filter(by_replica).last().expect("a beacon");
         let mut beacon = serde_json::from_slice(&last.message.payload).unwrap();
         change(&mut beacon);
         let payload = Bytes::from(serde_json::to_vec(&beacon).unwrap());
@@ -282,10 +251,7 @@ impl World {
         while !is_so(self) {
             let seen = || -> Vec<_> {
                 let status = |node: &Node| node.replica.status(self.now_ms);
-                self.nodes
-                    .iter()
-                    .map(|node| (status(node), node.reports.clone()))
-                    .collect()
+                self.nodes.iter().map(|node| (status(node), node.reports.clone())).collect()
             };
             assert!(
                 self.now_ms < start_ms + deadline_ms,
@@ -335,8 +301,7 @@ impl World {
             for stored in stream.events.iter().filter(|stored| stored.sequence >= *next) {
                 let record = stored.record();
                 let reader = *reader;
-                node.replica
-                    .step(now_ms, Input::Record { reader, record }, &mut effects);
+                node.replica.step(now_ms, Input::Record { reader, record }, &mut effects);
             }
             *next = (*next).max(stream.last_sequence + 1);
         }
@@ -353,12 +318,9 @@ impl World {
         let stream = self.stream.clone();
         let node = &mut self.nodes[index];
         match effect {
-            Effect::InspectLog { check, epochs, own, .. } => node.inbox.push_back(Post::Inspected {
-                check,
-                stream: stream.map(Box::new),
-                own,
-                epochs,
-            }),
+            Effect::InspectLog { check, epochs, own, .. } => {
+                node.inbox.push_back(Post::Inspected { check, stream: stream.map(Box::new), own, epochs })
+            }
             Effect::CreateStream => {
                 if self.stream.is_none() {
                     self.create_stream();
@@ -371,11 +333,7 @@ impl World {
                 let reply = self.agents.get(&agent).and_then(SimulatedAgent::probed);
                 self.nodes[index].inbox.push_back(Post::Probed(probe, reply));
             }
-            Effect::Announce {
-                request,
-                agent,
-                payload,
-            } => {
+            Effect::Announce { request, agent, payload } => {
                 let _: AnnounceRequest = serde_json::from_slice(&payload).unwrap();
                 self.announces.push((self.now_ms, agent.clone()));
                 let instances = self.announce(&agent);
@@ -397,10 +355,9 @@ impl World {
                 OutgoingKind::Change => (node.publish_connected, Post::Change(payload)),
                 OutgoingKind::Pulse => (node.publish_connected, Post::Pulse(payload)),
                 OutgoingKind::Beacon => (node.publish_connected, Post::Beacon(payload)),
-                OutgoingKind::Mark => (
-                    node.log_connected && !node.marks_lost,
-                    Post::Heartbeat(message.subject.clone(), payload),
-                ),
+                OutgoingKind::Mark => {
+                    (node.log_connected && !node.marks_lost, Post::Heartbeat(message.subject.clone(), payload))
+                }
                 OutgoingKind::Notice | OutgoingKind::Alarm => continue,
             };
             let own_echo = index == by && message.kind != OutgoingKind::Mark;
@@ -415,8 +372,7 @@ impl World {
     /// An agent's heartbeat reaches everybody who listens.
     pub(super) fn beat(&mut self, subject: &str, payload: &Bytes) {
         for node in self.nodes.iter_mut().filter(|node| node.log_connected && !node.stopped) {
-            node.inbox
-                .push_back(Post::Heartbeat(subject.to_owned(), payload.clone()));
+            node.inbox.push_back(Post::Heartbeat(subject.to_owned(), payload.clone()));
         }
     }
 
@@ -438,10 +394,7 @@ impl World {
     }
 
     pub(super) fn all_are(&self, state: CatalogState) -> bool {
-        self.nodes
-            .iter()
-            .filter(|node| !node.stopped)
-            .all(|node| node.replica.status(self.now_ms).state == state)
+        self.nodes.iter().filter(|node| !node.stopped).all(|node| node.replica.status(self.now_ms).state == state)
     }
 
     /// All running replicas hold the same, bit for bit.
@@ -468,12 +421,7 @@ fn deliver(replica: &mut Replica, now_ms: u64, post: &Post, effects: &mut Effect
     let input = match post {
         Post::LogConnected(connected) => Input::LogConnected(*connected),
         Post::PublishConnected(connected) => Input::PublishConnected(*connected),
-        Post::Inspected {
-            check,
-            stream,
-            own,
-            epochs,
-        } => {
+        Post::Inspected { check, stream, own, epochs } => {
             let (check, found) = (*check, inspection(stream.as_deref(), *own, *epochs));
             Input::LogInspected { check, found }
         }
@@ -483,18 +431,10 @@ fn deliver(replica: &mut Replica, now_ms: u64, post: &Post, effects: &mut Effect
         Post::Beacon(payload) => Input::BeaconHeard(payload),
         Post::Probed(probe, reply) => Input::Probed {
             probe: *probe,
-            outcome: reply
-                .as_ref()
-                .map_or(ProbeOutcome::NoResponders, ProbeOutcome::Answered),
+            outcome: reply.as_ref().map_or(ProbeOutcome::NoResponders, ProbeOutcome::Answered),
         },
-        Post::Announced(request, instances) => Input::Announced {
-            request: *request,
-            instances: *instances,
-        },
-        Post::Proposed(batch, acknowledged) => Input::Proposed {
-            batch: *batch,
-            acknowledged: *acknowledged,
-        },
+        Post::Announced(request, instances) => Input::Announced { request: *request, instances: *instances },
+        Post::Proposed(batch, acknowledged) => Input::Proposed { batch: *batch, acknowledged: *acknowledged },
     };
     replica.step(now_ms, input, effects);
 }
