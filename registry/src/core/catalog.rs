@@ -161,9 +161,8 @@ impl Catalog {
     /// the log has broken.
     #[must_use]
     pub fn folded_last(&self, record: &Record<'_>) -> bool {
-        let same = |mark: &EventMark| {
-            mark.at == record.at && mark.id.as_deref() == Event::peek_id(record.payload).as_deref()
-        };
+        let same =
+            |mark: &EventMark| mark.at == record.at && mark.id.as_deref() == Event::peek_id(record.payload).as_deref();
         self.revision == record.sequence && self.last_event.as_ref().is_some_and(same)
     }
 

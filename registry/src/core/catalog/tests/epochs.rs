@@ -102,13 +102,18 @@ fn a_catalog_knows_the_event_that_it_folded_last() {
     let payload = event.encode(&Namespace::default()).unwrap();
     let subject = event.subject(&subjects());
     bench.raw(&subject, &payload);
-    let record = Record { sequence: bench.sequence, at: Timestamp::from_ms(bench.now_ms), subject: &subject, payload: &payload };
+    let record =
+        Record { sequence: bench.sequence, at: Timestamp::from_ms(bench.now_ms), subject: &subject, payload: &payload };
     assert!(bench.catalog.folded_last(&record));
     assert!(!bench.catalog.folded_last(&Record { at: Timestamp::from_ms(bench.now_ms + 1), ..record }));
     assert!(!bench.catalog.folded_last(&Record { payload: b"{}", ..record }));
     assert!(!bench.catalog.folded_last(&Record { sequence: 1, ..record }));
     bench.raw("elsewhere", b"no event");
-    let record =
-        Record { sequence: bench.sequence, at: Timestamp::from_ms(bench.now_ms), subject: "elsewhere", payload: b"no event" };
+    let record = Record {
+        sequence: bench.sequence,
+        at: Timestamp::from_ms(bench.now_ms),
+        subject: "elsewhere",
+        payload: b"no event",
+    };
     assert!(bench.catalog.folded_last(&record));
 }
