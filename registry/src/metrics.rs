@@ -29,7 +29,9 @@ struct Asked {
 }
 
 /// A number of the core, the name that it is served under, and what it counts.
-type CoreCounter = (&'static str, &'static str, fn(&Counters) -> u64);
+type CoreCounter = (&'static str, &'static str, ReadCounter);
+
+type ReadCounter = fn(&Counters) -> u64;
 
 const CORE_COUNTERS: [CoreCounter; 18] = [
     ("changes_published", "Changes that this replica published", |core| core.changes_published),
@@ -54,7 +56,9 @@ const CORE_COUNTERS: [CoreCounter; 18] = [
     ("alarms", "Alarms raised", |core| core.alarms),
 ];
 
-type CoreGauge = (&'static str, Unit, &'static str, fn(&Status) -> u64);
+type CoreGauge = (&'static str, Unit, &'static str, ReadGauge);
+
+type ReadGauge = fn(&Status) -> u64;
 
 const CORE_GAUGES: [CoreGauge; 9] = [
     ("revision", Unit::None, "How far the log is folded", |status| status.revision),
@@ -74,8 +78,8 @@ const CORE_GAUGES: [CoreGauge; 9] = [
 
 /// The core's numbers.
 pub(crate) struct CoreMetrics {
-    counters: Vec<(Counter, fn(&Counters) -> u64)>,
-    gauges: Vec<(Gauge, fn(&Status) -> u64)>,
+    counters: Vec<(Counter, ReadCounter)>,
+    gauges: Vec<(Gauge, ReadGauge)>,
     events: Family<Outcome, Counter>,
     proposed: Family<Kind, Counter>,
 }

@@ -5,6 +5,7 @@ mod cursors;
 mod encoded;
 mod encoding;
 mod endpoint;
+mod replies;
 mod service_api;
 mod subscriptions;
 mod waiting;
@@ -12,19 +13,18 @@ mod waiting;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE};
-use async_nats::{Client, HeaderMap, Message, Subject};
+use async_nats::{Client, Message, Subject};
 use futures::FutureExt;
 use muster_runtime::http::Readiness;
-use muster_runtime::logging::limited;
 use muster_runtime::stop::Stop;
-use muster_schemas::query::{ErrorCode, ErrorReply, QueryError, Request, Status};
+use muster_schemas::query::{ErrorCode, QueryError, Request, Status};
 use muster_schemas::subject::{self, Query};
-use muster_schemas::{MinRevision, ReplicaId, Subjects, Timestamp};
+use muster_schemas::{ReplicaId, Subjects, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use answering::{Answering, not_ready};
 pub(crate) use endpoint::Endpoint;
+use replies::behind;
 use service_api::ServiceApi;
 use subscriptions::{Subscriptions, Topic};
 use waiting::{Waiting, is_met};
@@ -38,8 +38,6 @@ use crate::metrics::QueryMetrics;
 const BATCH_MAX: usize = 64;
 /// How often a replica looks whether it may still answer although no snapshot came.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// How long the core may take to describe itself.
-const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a replica's answers depend on.
 #[derive(Debug, Clone)]
@@ -277,23 +275,6 @@ impl Queries {
         }
     }
 
-    /// Only below the configured prefixes: whoever asks chooses the reply subject, and could have us publish anywhere.
-    fn is_permitted(&self, reply: &Subject) -> bool {
-        let permitted = self.settings.reply_prefixes.iter().any(|prefix| reply.starts_with(prefix.as_str()));
-        if !permitted {
-            limited("reply prefix", |suppressed| {
-                let prefixes = self.settings.reply_prefixes.join(", ");
-                tracing::warn!(
-                    suppressed,
-                    %reply,
-                    prefixes,
-                    "a question was ignored, for its reply subject is below none of --reply-prefix"
-                );
-            });
-        }
-        permitted
-    }
-
     fn understand(&self, message: &Message) -> Result<(Query, Request), QueryError> {
         let refused = |reason: String| {
             let subject = message.subject.as_str();
@@ -316,51 +297,6 @@ impl Queries {
                 self.send(asked.reply, None, bytes).await;
             }
             Err(error) => self.refuse(&asked, &error).await,
-        }
-    }
-
-    /// The core is asked, and may be busy: nobody else waits for that.
-    fn answer_status(&mut self, asked: Asked) {
-        let (answer, answered) = oneshot::channel();
-        let (client, statuses) = (self.client.clone(), self.statuses.clone());
-        self.count(asked.endpoint, asked.since, None);
-        // A few at a time; more than the core can take are not answered.
-        if statuses.try_send(answer).is_err() {
-            return;
-        }
-        tokio::spawn(async move {
-            if let Ok(Ok(status)) = tokio::time::timeout(STATUS_TIMEOUT, answered).await {
-                let bytes = serde_json::to_vec(&status).unwrap_or_default();
-                let _ = client.publish(asked.reply, bytes.into()).await;
-            }
-        });
-    }
-
-    fn count(&mut self, endpoint: Endpoint, since: Instant, error: Option<&QueryError>) {
-        self.api.count(endpoint, since.elapsed(), error);
-        self.shown.metrics.count(endpoint, error.map(|error| error.code));
-    }
-
-    async fn refuse(&mut self, asked: &Asked, error: &QueryError) {
-        self.count(asked.endpoint, asked.since, Some(error));
-        self.send_error(asked.reply.clone(), error).await;
-    }
-
-    async fn send_error(&self, reply: Subject, error: &QueryError) {
-        let mut headers = HeaderMap::new();
-        headers.insert(NATS_SERVICE_ERROR, error.code.as_str());
-        headers.insert(NATS_SERVICE_ERROR_CODE, error.code.number().to_string());
-        let body = serde_json::to_vec(&ErrorReply { error: error.clone() }).unwrap_or_default();
-        self.send(reply, Some(headers), body).await;
-    }
-
-    async fn send(&self, reply: Subject, headers: Option<HeaderMap>, bytes: Vec<u8>) {
-        let sent = match headers {
-            Some(headers) => self.client.publish_with_headers(reply, headers, bytes.into()).await,
-            None => self.client.publish(reply, bytes.into()).await,
-        };
-        if let Err(error) = sent {
-            limited("answer", |suppressed| tracing::warn!(suppressed, "an answer was not sent: {error}"));
         }
     }
 
@@ -390,14 +326,4 @@ fn state_word(snapshot: &Snapshot) -> &'static str {
         CatalogState::Recovering => "recovering",
         CatalogState::Ready => "ready",
     }
-}
-
-fn behind(wanted: Option<MinRevision>, snapshot: &Snapshot) -> QueryError {
-    let value = wanted.and_then(|wanted| serde_json::to_string(&wanted).ok());
-    let message = match snapshot.epoch {
-        Some(epoch) => format!("this replica is at revision {} of epoch {epoch}", snapshot.revision),
-        None => "this replica knows no log yet".to_owned(),
-    };
-    let help = "ask again, another replica may answer; after a change of epoch ask without it";
-    QueryError::new(ErrorCode::Behind, &message, "min_revision", value.unwrap_or_default(), help)
 }

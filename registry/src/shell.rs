@@ -163,20 +163,15 @@ impl Shell {
     }
 
     fn answer(&mut self, answer: &Answer) {
-        match answer {
-            Answer::Inspected { check, found } => {
-                self.step(Input::LogInspected { check: *check, found: found.as_inspection() })
-            }
-            Answer::Probed { probe, outcome } => {
-                self.step(Input::Probed { probe: *probe, outcome: outcome.as_outcome() })
-            }
-            Answer::Announced { request, instances } => {
-                self.step(Input::Announced { request: *request, instances: *instances })
-            }
+        let input = match answer {
+            Answer::Inspected { check, found } => Input::LogInspected { check: *check, found: found.as_inspection() },
+            Answer::Probed { probe, outcome } => Input::Probed { probe: *probe, outcome: outcome.as_outcome() },
+            Answer::Announced { request, instances } => Input::Announced { request: *request, instances: *instances },
             Answer::Proposed(proposed) => {
-                self.step(Input::Proposed { batch: proposed.batch, acknowledged: proposed.acknowledged })
+                Input::Proposed { batch: proposed.batch, acknowledged: proposed.acknowledged }
             }
-        }
+        };
+        self.step(input);
     }
 
     fn link(&mut self, change: LinkChange) -> Option<End> {

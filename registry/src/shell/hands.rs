@@ -144,7 +144,7 @@ impl Hands {
     fn begin(&mut self, effect: Effect) {
         match effect {
             Effect::InspectLog { check, epochs, own, fresh_connection } => {
-                self.inspect(check, Wanted { epochs, own }, fresh_connection)
+                self.inspect(check, Wanted { epochs, own }, fresh_connection);
             }
             Effect::CreateStream => self.create_stream(),
             Effect::ReadLog { reader, from_sequence } => {
