@@ -1,0 +1,91 @@
+//! How answers and errors leave: to permitted reply subjects only, counted, errors with the service error headers.
+
+use std::time::{Duration, Instant};
+
+use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE};
+use async_nats::{HeaderMap, Subject};
+use muster_runtime::logging::limited;
+use muster_schemas::MinRevision;
+use muster_schemas::query::{ErrorCode, ErrorReply, QueryError};
+use tokio::sync::oneshot;
+
+use super::{Asked, Endpoint, Queries};
+use crate::core::replica::Snapshot;
+
+/// How long the core may take to describe itself.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl Queries {
+    /// Only below the configured prefixes: whoever asks chooses the reply subject, and could have us publish anywhere.
+    pub(super) fn is_permitted(&self, reply: &Subject) -> bool {
+        let permitted = self.settings.reply_prefixes.iter().any(|prefix| reply.starts_with(prefix.as_str()));
+        if !permitted {
+            limited("reply prefix", |suppressed| {
+                let prefixes = self.settings.reply_prefixes.join(", ");
+                tracing::warn!(
+                    suppressed,
+                    %reply,
+                    prefixes,
+                    "a question was ignored, for its reply subject is below none of --reply-prefix"
+                );
+            });
+        }
+        permitted
+    }
+
+    /// The core is asked, and may be busy: nobody else waits for that.
+    pub(super) fn answer_status(&mut self, asked: Asked) {
+        let (answer, answered) = oneshot::channel();
+        let (client, statuses) = (self.client.clone(), self.statuses.clone());
+        self.count(asked.endpoint, asked.since, None);
+        // A few at a time; more than the core can take are not answered.
+        if statuses.try_send(answer).is_err() {
+            return;
+        }
+        tokio::spawn(async move {
+            if let Ok(Ok(status)) = tokio::time::timeout(STATUS_TIMEOUT, answered).await {
+                let bytes = serde_json::to_vec(&status).unwrap_or_default();
+                let _ = client.publish(asked.reply, bytes.into()).await;
+            }
+        });
+    }
+
+    pub(super) fn count(&mut self, endpoint: Endpoint, since: Instant, error: Option<&QueryError>) {
+        self.api.count(endpoint, since.elapsed(), error);
+        self.shown.metrics.count(endpoint, error.map(|error| error.code));
+    }
+
+    pub(super) async fn refuse(&mut self, asked: &Asked, error: &QueryError) {
+        self.count(asked.endpoint, asked.since, Some(error));
+        self.send_error(asked.reply.clone(), error).await;
+    }
+
+    pub(super) async fn send_error(&self, reply: Subject, error: &QueryError) {
+        let mut headers = HeaderMap::new();
+        headers.insert(NATS_SERVICE_ERROR, error.code.as_str());
+        headers.insert(NATS_SERVICE_ERROR_CODE, error.code.number().to_string());
+        let body = serde_json::to_vec(&ErrorReply { error: error.clone() }).unwrap_or_default();
+        self.send(reply, Some(headers), body).await;
+    }
+
+    pub(super) async fn send(&self, reply: Subject, headers: Option<HeaderMap>, bytes: Vec<u8>) {
+        let sent = match headers {
+            Some(headers) => self.client.publish_with_headers(reply, headers, bytes.into()).await,
+            None => self.client.publish(reply, bytes.into()).await,
+        };
+        if let Err(error) = sent {
+            limited("answer", |suppressed| tracing::warn!(suppressed, "an answer was not sent: {error}"));
+        }
+    }
+}
+
+/// The error of a replica that has not reached what is wanted.
+pub(super) fn behind(wanted: Option<MinRevision>, snapshot: &Snapshot) -> QueryError {
+    let value = wanted.and_then(|wanted| serde_json::to_string(&wanted).ok());
+    let message = match snapshot.epoch {
+        Some(epoch) => format!("this replica is at revision {} of epoch {epoch}", snapshot.revision),
+        None => "this replica knows no log yet".to_owned(),
+    };
+    let help = "ask again, another replica may answer; after a change of epoch ask without it";
+    QueryError::new(ErrorCode::Behind, &message, "min_revision", value.unwrap_or_default(), help)
+}
