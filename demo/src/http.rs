@@ -1,0 +1,32 @@
+//! The smallest HTTP client that can ask a program on this machine.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(2);
+const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+
+/// The body of a 200 answer to a GET on a port of this machine.
+///
+/// # Errors
+/// What came instead, for people.
+pub(crate) async fn get(port: u16, path: &str) -> Result<String, String> {
+    let answer = timeout(PATIENCE, exchange(port, path)).await.map_err(|_| format!("no answer in {PATIENCE:?}"))?;
+    let answer = answer.map_err(|error| error.to_string())?;
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.starts_with("HTTP/1.1 200") => Ok(body.to_owned()),
+        _ => Err(answer.lines().next().unwrap_or("an empty answer").to_owned()),
+    }
+}
+
+async fn exchange(port: u16, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
