@@ -183,7 +183,10 @@ impl Supervision {
         self.life = self.life.wrapping_add(1);
         self.started_ms = now.ms;
         self.critical_since_ms = None;
-        self.phase = Phase::Waiting { since_ms: now.ms, say_at_ms: now.ms.saturating_add(WAITING_SAID_EVERY_MS) };
+        // With a short limit it is spoken of before that is over.
+        let half_limit_ms = self.ready_limit_ms().map_or(u64::MAX, |limit_ms| limit_ms / 2);
+        let say_at_ms = now.ms.saturating_add(WAITING_SAID_EVERY_MS.min(half_limit_ms));
+        self.phase = Phase::Waiting { since_ms: now.ms, say_at_ms };
         self.checks.begin(now);
         self.ready_if_usable(now, effects);
     }
