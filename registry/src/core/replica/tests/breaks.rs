@@ -51,7 +51,9 @@ fn a_restored_backup_is_noticed_although_new_events_took_the_same_sequences() {
     for index in 0..2 {
         world.set_connected(index, true);
     }
+    world.sent.clear();
     world.until(10_000, "a new epoch", |world| (0..2).all(|index| epoch_of(world, index) > old));
+    assert!(world.changes().is_empty(), "nothing is published from the log that came back");
     world.until(5_000, "what was lost is back", |world| {
         world.nodes.iter().all(|node| node.replica.status(world.now_ms).instances >= 3)
     });

@@ -145,6 +145,22 @@ fn what_an_agent_no_longer_vouches_for_is_disowned_after_it_was_asked_to_announc
 }
 
 #[test]
+fn an_agent_that_came_back_with_fewer_services_is_asked_before_the_others_are_given_up() {
+    let mut world = World::settled(1);
+    let agent = world.start_agent("web1", &["orders", "payments"]);
+    world.run(5_000);
+    world.agent(&agent).alive = false;
+    world.run(1_000);
+    world.start_agent("web1", &["orders"]);
+    world.until(40_000, "it is removed", |world| !removals(world).is_empty());
+    let asked = world.announces.iter().map(|(ms, _)| *ms).next().expect("it was asked");
+    assert!(removals(&world)[0].0 >= asked + 5_000, "and had the time to answer");
+    assert_eq!(removals(&world)[0].1.service, service("payments"));
+    world.run(20_000);
+    assert_eq!(instances(&world), [1]);
+}
+
+#[test]
 fn a_storm_of_silence_is_an_alarm_and_goes_at_a_bounded_rate() {
     let mut world = World::settled(1);
     let agents: Vec<_> = (0..500).map(|number| world.start_agent(&format!("web{number}"), &["orders"])).collect();

@@ -294,9 +294,6 @@ impl World {
         let (now_ms, wall) = (self.now_ms, Timestamp::from_ms(host_ms));
         let mut effects = Effects::new();
         let node = &mut self.nodes[index];
-        while let Some(post) = node.inbox.pop_front() {
-            deliver(&mut node.replica, now_ms, &post, &mut effects);
-        }
         if let (Some((reader, next)), Some(stream), true) = (&mut node.reader, &self.stream, node.log_connected) {
             for stored in stream.events.iter().filter(|stored| stored.sequence >= *next) {
                 let record = stored.record();
@@ -304,6 +301,10 @@ impl World {
                 node.replica.step(now_ms, Input::Record { reader, record }, &mut effects);
             }
             *next = (*next).max(stream.last_sequence + 1);
+        }
+        // After the log's events: what others did is not known before it is needed.
+        while let Some(post) = node.inbox.pop_front() {
+            deliver(&mut node.replica, now_ms, &post, &mut effects);
         }
         self.random += 7;
         let random = self.random;
