@@ -124,3 +124,6 @@ fn write_file(file: &Path, saved: &Saved) -> std::io::Result<()> {
     std::fs::write(&beside, serde_json::to_vec(saved)?)?;
     std::fs::rename(&beside, file)
 }
+
+#[cfg(test)]
+mod tests;

@@ -118,3 +118,44 @@ impl Feed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use muster_schemas::Timestamp;
+
+    const PATIENCE: Duration = Duration::from_millis(300);
+
+    fn feed() -> Feed {
+        Feed::new(Scope::Everything, Snapshot::unknown(Timestamp::from_ms(0)), PATIENCE)
+    }
+
+    #[test]
+    fn a_feed_is_closed_only_when_nobody_watches_it_and_nobody_asked_for_long() {
+        let (feed, minute) = (feed(), Duration::from_secs(60));
+        assert!(feed.touch(1_000));
+        assert!(!feed.close_if_idle(60_999, minute));
+        let watch = feed.subscribe();
+        assert!(!feed.close_if_idle(61_000, minute));
+        drop(watch);
+        assert!(feed.close_if_idle(61_000, minute));
+        assert!(!feed.touch(61_001), "whoever comes now opens another");
+    }
+
+    #[tokio::test]
+    async fn readers_wait_for_the_first_list_only_as_long_as_they_have_patience() {
+        let feed = feed();
+        feed.listed().await;
+        assert!(Instant::now() >= feed.listed_by);
+        let began = Instant::now();
+        feed.listed().await;
+        assert!(began.elapsed() < PATIENCE, "the second reader does not wait again");
+    }
+
+    #[tokio::test]
+    async fn readers_go_on_as_soon_as_the_first_list_is_there() {
+        let feed = feed();
+        feed.publish(Snapshot::unknown(Timestamp::from_ms(0)), Vec::new(), true);
+        feed.listed().await;
+    }
+}

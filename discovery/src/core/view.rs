@@ -5,19 +5,19 @@
 //! nothing has happened since: see [`Coverage`].
 
 mod answers;
+mod changes;
+mod pulses;
 
 use std::collections::BTreeSet;
 
-use muster_schemas::change::Change as WireChange;
-use muster_schemas::pulse::{BUCKETS, CatalogState, Pulse, bucket};
-use muster_schemas::{Digest, EpochId, MinRevision, Revision, ServiceName, Timestamp, WIRE_VERSION};
+use muster_schemas::pulse::{BUCKETS, bucket};
+use muster_schemas::{EpochId, MinRevision, Revision, ServiceName, Timestamp};
 
 use super::asking::Asking;
-use super::coverage::{Coverage, HeldPulse};
+use super::coverage::Coverage;
 use super::gaps::Gaps;
 use super::io::{Ask, Effect, Input, Scope};
 use super::random::Random;
-use crate::change::{Change, Why, differ};
 use crate::snapshot::{Lists, ServiceList, Snapshot, State};
 
 /// How often a view must be told the time.
@@ -30,12 +30,12 @@ pub(super) const PULSES_SPAN_MS: u64 = 6_000;
 pub(super) const HEAD_AGE_MS_MAX: u64 = 5_000;
 /// Not having been run for so long is treated like a disconnect: what waits to be read may be as old.
 const PAUSE_MS: u64 = PULSES_SPAN_MS;
+/// A newer log of which nothing was heard for so long no longer stands against an older one.
+const EPOCH_FORGOTTEN_MS: u64 = 30_000;
 /// All consumers of a service find a gap at the same moment: they ask spread over so long.
 const GAP_JITTER_MS: u64 = 200;
 /// The same for a reconnect, a new epoch, the end of recovery: all consumers of the namespace.
 const WIDE_JITTER_MS: u64 = 500;
-/// A second mismatch within this time is not a mishap: no longer asked at once.
-const MISMATCH_PAUSE_MS: u64 = 1_000;
 
 /// What went on in a view, for tests and for people.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -59,8 +59,9 @@ pub struct View {
     random: Random,
     last_step_ms: u64,
     connected: bool,
-    /// The newest log that was heard of.
+    /// The newest log that was heard of, and when something was heard of it.
     epoch: Option<EpochId>,
+    epoch_heard_ms: u64,
     /// A snapshot of that log was taken in.
     in_epoch: bool,
     /// A snapshot was taken in since the last disconnect.
@@ -103,6 +104,7 @@ impl View {
             last_step_ms: now_ms,
             connected: false,
             epoch: None,
+            epoch_heard_ms: now_ms,
             in_epoch: false,
             trusted: false,
             recovering: false,
@@ -201,18 +203,27 @@ impl View {
         self.asking.want_whole(due_ms, reason);
     }
 
-    /// Whether something of this epoch is to be heard. A newer one than known makes the lists a memory.
+    /// Whether a log is older than one that somebody spoke of lately. After a silence it may be that everything was
+    /// restored from before the newer one began, and that only this view remembers it.
+    fn is_past(&self, now_ms: u64, epoch: EpochId) -> bool {
+        let is_remembered = now_ms.saturating_sub(self.epoch_heard_ms) < EPOCH_FORGOTTEN_MS;
+        self.epoch.is_some_and(|known| epoch < known) && is_remembered
+    }
+
+    /// Whether something of this epoch is to be heard. Another one than the one in hand makes the lists a memory.
     fn enter(&mut self, now_ms: u64, epoch: EpochId) -> bool {
-        match self.epoch {
-            Some(known) if epoch < known => return false,
-            Some(known) if epoch == known => return true,
-            Some(_) => {
-                let due_ms = now_ms + self.random.up_to(WIDE_JITTER_MS);
-                self.asking.want_whole(due_ms, "a new log began");
-                self.unconditioned = true;
-                keep_only(&mut self.lists);
-            }
-            None => {}
+        if self.is_past(now_ms, epoch) {
+            return false;
+        }
+        self.epoch_heard_ms = now_ms;
+        if self.epoch == Some(epoch) {
+            return true;
+        }
+        if self.epoch.is_some() {
+            let due_ms = now_ms + self.random.up_to(WIDE_JITTER_MS);
+            self.asking.want_whole(due_ms, "a new log began");
+            self.unconditioned = true;
+            keep_only(&mut self.lists);
         }
         self.epoch = Some(epoch);
         self.in_epoch = false;
@@ -224,181 +235,8 @@ impl View {
         true
     }
 
-    fn on_change(&mut self, now_ms: u64, change: Box<WireChange>, effects: &mut Vec<Effect>) {
-        let sound = change.v == WIRE_VERSION && is_sound(&change) && self.scope.covers(&change.service);
-        if !sound || !self.enter(now_ms, change.epoch) {
-            return;
-        }
-        self.seen = self.seen.max(change.revision);
-        let service = change.service.clone();
-        match self.judge_change(&change) {
-            Verdict::Repeated => self.counters.repeated += 1,
-            Verdict::Follows => {
-                self.apply(now_ms, &change, effects);
-                self.apply_held(now_ms, &service, effects);
-            }
-            Verdict::Early => {
-                self.counters.early += 1;
-                if !self.gaps.hold(now_ms, change) {
-                    self.asking.want_whole(now_ms, "too many changes out of order");
-                }
-            }
-            Verdict::Contradicts => self.mismatch(now_ms, &service),
-        }
-    }
-
-    fn judge_change(&self, change: &WireChange) -> Verdict {
-        let list = self.lists.get(&change.service).filter(|list| list.proven() > 0);
-        let listed = list.map_or(0, |list| list.revision);
-        if change.revision <= self.complete_through(&change.service) {
-            // Everything through there was said to be in the list; a change that is not can only mean that it was wrong.
-            let new = list.is_some() && change.revision > listed;
-            return if new { Verdict::Contradicts } else { Verdict::Repeated };
-        }
-        // 0 says that the service had no instance, so it fits any empty list, whatever happened to the service before.
-        if change.previous_revision == listed { Verdict::Follows } else { Verdict::Early }
-    }
-
-    /// Applies a change that follows, if the digest afterwards is the one that it names.
-    fn apply(&mut self, now_ms: u64, change: &WireChange, effects: &mut Vec<Effect>) {
-        let mut list = self.lists.get(&change.service).cloned().unwrap_or_default();
-        let before = list.instances.get(&change.instance).cloned();
-        let was_kept = list.kept.contains(&change.instance);
-        let item = |modified_revision| Digest::of_instance(&change.instance, modified_revision);
-        if let Some(before) = before.as_ref().filter(|_| !was_kept) {
-            list.digest = list.digest.minus(item(before.modified_revision));
-        }
-        if let Some(value) = &change.value {
-            list.digest = list.digest.plus(item(value.modified_revision));
-        }
-        if list.digest != change.digest {
-            self.mismatch(now_ms, &change.service);
-            return;
-        }
-        list.revision = change.revision;
-        list.complete_through = change.revision;
-        list.kept.remove(&change.instance);
-        match &change.value {
-            Some(value) => drop(list.instances.insert(change.instance.clone(), value.clone())),
-            None => drop(list.instances.remove(&change.instance)),
-        }
-        self.store(&change.service, list);
-        self.reached = self.reached.max(change.revision);
-        let same =
-            matches!((&before, &change.value), (Some(before), Some(after)) if was_kept && !differ(before, after));
-        if !same {
-            let delivered = Change::between(before, change.value.clone(), || Why::of(change).into());
-            effects.extend(delivered.map(Effect::Changed));
-        }
-    }
-
-    fn store(&mut self, service: &ServiceName, list: ServiceList) {
-        if list.instances.is_empty() && self.scope == Scope::Everything {
-            self.emptied.insert(service.clone());
-        }
-        self.lists.insert(service.clone(), list);
-    }
-
-    /// An empty list says nothing more once its bucket is verified beyond it: names do not pile up.
-    fn forget_emptied(&mut self) {
-        for service in std::mem::take(&mut self.emptied) {
-            let covered = self.coverage_index(bucket(&service)).map_or(0, |index| self.coverage[index].through);
-            match self.lists.get(&service) {
-                Some(list) if !list.instances.is_empty() => {}
-                Some(list) if list.complete_through > covered => drop(self.emptied.insert(service)),
-                _ => drop(self.lists.remove(&service)),
-            }
-        }
-    }
-
-    /// Applies what was held for a service, as far as it follows now, and looks at the pulses that waited for it.
-    fn apply_held(&mut self, now_ms: u64, service: &ServiceName, effects: &mut Vec<Effect>) {
-        if self.gaps.contains(service) {
-            while let Some(next) = self.gaps.next(service, self.complete_through(service)) {
-                let next = next.clone();
-                if self.judge_change(&next) != Verdict::Follows {
-                    break;
-                }
-                self.gaps.take(service);
-                self.apply(now_ms, &next, effects);
-            }
-            self.gaps.moved(now_ms, service, self.complete_through(service));
-        }
-        if let Some(index) = self.coverage_index(bucket(service)) {
-            self.advance(now_ms, index);
-        }
-    }
-
-    /// The list is not what the registry holds: ask at once, and believe nothing that was built on it.
-    fn mismatch(&mut self, now_ms: u64, service: &ServiceName) {
-        self.counters.mismatched += 1;
-        self.gaps.drop_service(service);
-        let again = self.last_mismatch_ms.is_some_and(|last| now_ms.saturating_sub(last) < MISMATCH_PAUSE_MS);
-        self.last_mismatch_ms = Some(now_ms);
-        let wait_ms = if again { self.random.up_to(MISMATCH_PAUSE_MS) } else { 0 };
-        self.asking.want(self.target(service), now_ms + wait_ms, "a digest differed");
-    }
-
     fn target(&self, service: &ServiceName) -> Scope {
         Scope::Service(service.clone())
-    }
-
-    fn on_pulse(&mut self, now_ms: u64, pulse: Pulse) {
-        let Some(index) = self.coverage_index(pulse.bucket) else {
-            return;
-        };
-        if pulse.v != WIRE_VERSION || pulse.state == CatalogState::Warming || !self.enter(now_ms, pulse.epoch) {
-            return;
-        }
-        self.asking.hasten(now_ms, &mut self.random);
-        self.seen = self.seen.max(pulse.to);
-        if !self.in_epoch {
-            return;
-        }
-        let is_news = pulse.to >= self.coverage[index].through;
-        if self.recovering && pulse.state == CatalogState::Ready && is_news && !self.asking.is_wanted(&self.scope) {
-            let due_ms = now_ms + self.random.up_to(WIDE_JITTER_MS);
-            self.asking.want_whole(due_ms, "the log has recovered");
-        }
-        let (number, scope) = (pulse.bucket, &self.scope);
-        let in_scope = |(name, _): &(ServiceName, u64)| scope.covers(name) && bucket(name) == number;
-        self.coverage[index].hold(HeldPulse {
-            from: pulse.from,
-            to: pulse.to,
-            services: pulse.services.into_iter().filter(in_scope).collect(),
-            head_age_ms: pulse.head_age_ms,
-            received_ms: now_ms,
-        });
-        self.advance(now_ms, index);
-    }
-
-    /// Lets a bucket go as far as its pulses and the lists allow, and notes what it waits for.
-    fn advance(&mut self, now_ms: u64, index: usize) {
-        let lists = &self.lists;
-        let complete_through = |service: &ServiceName| lists.get(service).map_or(0, |list| list.complete_through);
-        self.coverage[index].advance(now_ms, complete_through);
-        self.reached = self.reached.max(self.coverage[index].through);
-        for (service, revision) in self.coverage[index].awaited() {
-            if complete_through(service) < *revision {
-                self.gaps.need(now_ms, service, *revision);
-            }
-        }
-    }
-
-    fn ask_for_old_gaps(&mut self, now_ms: u64) {
-        let is_old =
-            |coverage: &Coverage| coverage.gap_since_ms.is_some_and(|since| now_ms.saturating_sub(since) >= GAP_MS);
-        if self.coverage.iter().any(is_old) && !self.asking.is_wanted(&self.scope) {
-            let due_ms = now_ms + self.random.up_to(GAP_JITTER_MS);
-            self.asking.want_whole(due_ms, "pulses were missed");
-        }
-        let targets: Vec<Scope> = self.gaps.older_than(now_ms, GAP_MS).map(|service| self.target(service)).collect();
-        for target in targets {
-            if !self.asking.is_wanted(&target) {
-                let due_ms = now_ms + self.random.up_to(GAP_JITTER_MS);
-                self.asking.want(target, due_ms, "changes were missed");
-            }
-        }
     }
 
     fn ask_what_is_due(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
@@ -430,28 +268,6 @@ impl View {
             self.state = state;
             effects.push(Effect::Judged(state));
         }
-    }
-}
-
-/// What to do with a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    /// The list holds it.
-    Repeated,
-    /// It is the next.
-    Follows,
-    /// Something is missing before it.
-    Early,
-    /// It should have been in the list.
-    Contradicts,
-}
-
-/// Whether a change says the same in its own fields and in its value.
-fn is_sound(change: &WireChange) -> bool {
-    use muster_schemas::ChangeKind::Removed;
-    match &change.value {
-        Some(value) => change.change != Removed && *value.service() == change.service && *value.id() == change.instance,
-        None => change.change == Removed,
     }
 }
 

@@ -71,8 +71,7 @@ impl Shared {
         }
         match &self.source {
             Source::Broker { opens, cache, .. } => {
-                let closed = || Error::new(ErrorKind::Closed, "the discovery's task has ended: connect again");
-                let permit = opens.reserve().await.map_err(|_| closed())?;
+                let permit = self.room(opens).await?;
                 let cached = match cache {
                     Some(cache) => cache.load(&scope).await,
                     None => None,
@@ -91,6 +90,19 @@ impl Shared {
                     instances.publish_first(&feed);
                 }
                 Ok(feed)
+            }
+        }
+    }
+
+    /// Room to open one more view. There is always some, unless thousands are opened while the broker is away.
+    async fn room<'o>(&self, opens: &'o mpsc::Sender<Open>) -> Result<mpsc::Permit<'o, Open>, Error> {
+        let limit = self.patience.max(CACHED_PATIENCE);
+        match tokio::time::timeout(limit, opens.reserve()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) => Err(Error::new(ErrorKind::Closed, "the discovery's task has ended: connect again")),
+            Err(_) => {
+                let message = "too many services wait to be opened: wait until the broker is back";
+                Err(Error::new(ErrorKind::Unreachable, message))
             }
         }
     }

@@ -127,7 +127,7 @@ async fn registries_that_restart_change_nothing_for_a_consumer() {
 /// Part of scenario 20: questions that reach a frozen replica are asked again.
 #[tokio::test]
 async fn a_consumer_that_starts_beside_a_frozen_replica_gets_its_list_from_the_other() {
-    let mut place = Place::on(NatsServer::builder().fixed_port().start().await, 2).await;
+    let place = Place::on(NatsServer::start().await, 2).await;
     let last = place.put("orders", "a", "1").await;
     place.truth("orders", last).await;
     place.registries[0].freeze();

@@ -15,7 +15,7 @@ impl View {
         let Some(answered) = self.asking.peek(ticket) else {
             return;
         };
-        match self.check(&answered, &reply) {
+        match self.check(now_ms, &answered, &reply) {
             Ok(lists) => self.take_in(now_ms, &answered, &reply, lists, effects),
             Err(failure) => {
                 self.counters.refused += 1;
@@ -25,16 +25,17 @@ impl View {
     }
 
     /// The lists of an answer, if it is right in itself and not older than what the view holds.
-    fn check(&self, answered: &Answered, reply: &Reply) -> Result<Lists, AskFailure> {
+    fn check(&self, now_ms: u64, answered: &Answered, reply: &Reply) -> Result<Lists, AskFailure> {
         if reply.v != muster_schemas::WIRE_VERSION || reply.state == CatalogState::Warming {
             return Err(AskFailure::Failed);
         }
-        let floor = match (&answered.target, self.epoch) {
-            (_, Some(known)) if reply.epoch < known => return Err(AskFailure::Behind),
-            (_, Some(known)) if reply.epoch > known => 0,
-            (Scope::Service(service), Some(_)) => self.complete_through(service),
-            (Scope::Everything, Some(_)) => self.reached,
-            (_, None) => 0,
+        if self.is_past(now_ms, reply.epoch) {
+            return Err(AskFailure::Behind);
+        }
+        let floor = match &answered.target {
+            _ if self.epoch != Some(reply.epoch) => 0,
+            Scope::Service(service) => self.complete_through(service),
+            Scope::Everything => self.reached,
         };
         // Within an epoch nothing goes back, not even when the log has lost its tail: that will be a new epoch.
         if reply.revision < floor {

@@ -6,9 +6,10 @@ mod logs_that_break;
 mod lossy;
 
 use muster_schemas::pulse::bucket;
-use muster_schemas::{Cause, MinRevision};
+use muster_schemas::{Cause, Digest, MinRevision};
 
 use super::*;
+use crate::change::Change;
 use crate::core::io::AskFailure;
 use consumer::Consumer;
 use log::{Log, service};

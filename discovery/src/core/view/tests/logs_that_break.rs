@@ -87,6 +87,25 @@ fn what_an_older_epoch_says_is_not_heard() {
 }
 
 #[test]
+fn a_newer_epoch_that_nobody_speaks_of_any_more_does_not_stand_against_an_older_one_for_ever() {
+    let old = log_with(&["a", "b"]);
+    let mut consumer = Consumer::synchronised(&old);
+    consumer.pulse(recovering(2).pulse(orders(), 0));
+    consumer.asks.clear();
+    consumer.step(Input::Disconnected);
+    consumer.step(Input::Connected);
+    let mut refused = 0;
+    while !consumer.is_verified() {
+        assert!(consumer.now_ms < 1_000_000 + EPOCH_FORGOTTEN_MS + 6_000, "everything was restored from the old log");
+        consumer.wait_for_ask(5_000);
+        consumer.answer(&old);
+        refused += 1;
+    }
+    assert!(refused > 5, "only after a long silence");
+    assert_eq!(consumer.ids(), ["a", "b"]);
+}
+
+#[test]
 fn an_answer_of_a_newer_epoch_is_taken_although_nothing_else_was_heard_of_it() {
     let old = log_with(&["a"]);
     let mut consumer = Consumer::synchronised(&old);

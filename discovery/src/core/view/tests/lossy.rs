@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use muster_schemas::change::Change as WireChange;
 use muster_schemas::pulse::{BUCKETS, CatalogState};
 use muster_schemas::query::Reply;
 
@@ -11,7 +12,7 @@ use super::consumer::Consumer;
 use super::log::{Content, Log, service};
 use crate::core::io::AskFailure;
 
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 200;
 const STEPS: u64 = 300;
 const SERVICES: [&str; 3] = ["orders", "users", "user.rpc"];
 const INSTANCES: [&str; 4] = ["a", "b", "c", "d"];
@@ -68,7 +69,10 @@ struct History {
     faults: bool,
     pulse_due_ms: u64,
     burst_due_ms: u64,
+    /// What the last check saw: nothing is checked twice.
     last_revision: Option<Revision>,
+    last_lists: Lists,
+    was_verified: bool,
 }
 
 impl History {
@@ -87,6 +91,8 @@ impl History {
             consumer,
             faults: true,
             last_revision: None,
+            last_lists: Lists::new(),
+            was_verified: false,
         }
     }
 
@@ -266,7 +272,15 @@ impl History {
         if let (Some(last), Some(now)) = (self.last_revision, snapshot.revision()) {
             assert!(now >= last, "seed {}: went back from {last:?} to {now:?}", self.seed);
         }
+        let is_same = self.last_lists.ptr_eq(&snapshot.lists)
+            && self.last_revision == snapshot.revision()
+            && self.was_verified == snapshot.is_verified();
+        if is_same {
+            return;
+        }
         self.last_revision = snapshot.revision();
+        self.last_lists = snapshot.lists.clone();
+        self.was_verified = snapshot.is_verified();
         assert_eq!(visible(&snapshot.lists), visible(self.consumer.mirror()), "seed {}: what was told", self.seed);
         let Some(epoch) = self.consumer.view.epoch else { return };
         let log = &self.epochs[&epoch];
