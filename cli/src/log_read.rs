@@ -5,7 +5,8 @@
 
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use futures::StreamExt;
-use muster_registry::core::catalog::{Catalog, Folded, Record};
+use muster_registry::core::catalog::{Catalog, Folded};
+use muster_registry::core::io::Record;
 use muster_schemas::{InstanceId, ServiceName, Timestamp};
 
 use crate::error::CommandError;
@@ -58,12 +59,13 @@ pub(crate) async fn read(
             let message = message.map_err(|error| failed(&error))?;
             let info = message.info().map_err(|error| failed(&error))?;
             let timestamp_ms = i64::try_from(info.published.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX);
+            let at = Timestamp::from_ms(timestamp_ms);
             let sequence = info.stream_sequence;
-            let record = Record { sequence, timestamp_ms, subject: &message.subject, payload: &message.payload };
+            let record = Record { sequence, at, subject: &message.subject, payload: &message.payload };
             let folded = catalog.fold(subjects, &record);
             entries.push(Entry {
                 sequence,
-                at: Timestamp::from_ms(timestamp_ms),
+                at,
                 subject: message.subject.to_string(),
                 payload: message.payload.clone(),
                 folded,
