@@ -12,7 +12,7 @@ use super::consumer::Consumer;
 use super::log::{Content, Log, service};
 use crate::core::io::AskFailure;
 
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 80;
 const STEPS: u64 = 300;
 const SERVICES: [&str; 3] = ["orders", "users", "user.rpc"];
 const INSTANCES: [&str; 4] = ["a", "b", "c", "d"];
