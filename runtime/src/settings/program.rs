@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::{Arg, ArgAction, Command};
+use clap::{Arg, Command};
 
 use super::Settings;
 use super::arguments::{self, Given, complaint};
@@ -13,10 +13,13 @@ use super::file::{self, FileTable};
 use super::layers::{Layers, unknown_keys, with_defaults};
 use super::problem::{Problem, Problems, Source};
 use super::reference::Reference;
-use super::setting::{CONFIG, REFERENCE, prepared, settings_of};
+use super::setting::{CONFIG, prepared, settings_of};
 use crate::exit::{Exit, ExitReason, end_process};
 use crate::metrics::MetricDoc;
 use crate::version;
+
+/// Alone on the command line, it asks for the reference; no flag, since a program may insist on a command beside flags.
+const REFERENCE: &str = "--reference";
 
 /// A program and the name of its configuration file.
 #[derive(Clone, Debug)]
@@ -150,14 +153,14 @@ impl Program {
     /// # Errors
     /// Help, version or reference was asked for, or something is wrong.
     pub fn load<T: Settings>(&self, inputs: Inputs) -> Result<Loaded<T>, LoadError> {
+        if inputs.arguments.iter().skip(1).eq([REFERENCE]) {
+            return Err(LoadError::Reference(self.reference::<T>().to_json()));
+        }
         let command = self.command::<T>();
         let (line, mut problems) = match arguments::read(&command, inputs.arguments.clone()) {
             Given::Display(error) => return Err(LoadError::Display(error)),
             Given::Line(line, problems) => (line, problems),
         };
-        if line.as_ref().is_some_and(|line| line.get_flag(REFERENCE)) {
-            return Err(LoadError::Reference(self.reference::<T>().to_json()));
-        }
         let environment = Environment::new(inputs.variables);
         let named = line
             .as_ref()
@@ -233,15 +236,9 @@ impl Program {
                  directory, else /etc/muster/{0}.toml]",
                 self.name
             ));
-        let reference = Arg::new(REFERENCE)
-            .long(REFERENCE)
-            .action(ArgAction::SetTrue)
-            .hide(true)
-            .help("Print all settings, commands, metrics and exit codes as JSON");
         prepared(T::command())
             .version(version::long())
             .arg(config)
-            .arg(reference)
     }
 
     /// All settings, commands, metrics and exit codes, for the generated documents.

@@ -4,8 +4,7 @@ use clap::{Arg, ArgAction, Command, builder::BoolishValueParser};
 
 /// Arguments that steer the loading itself and are no settings.
 pub(super) const CONFIG: &str = "config";
-pub(super) const REFERENCE: &str = "reference";
-const NO_SETTINGS: [&str; 4] = [CONFIG, REFERENCE, "help", "version"];
+const NO_SETTINGS: [&str; 3] = [CONFIG, "help", "version"];
 
 /// Names that the world outside already uses; the variable of our own wins over them.
 const FOREIGN_VARIABLES: [(&str, &str); 1] = [("server", "NATS_URL")];

@@ -405,3 +405,32 @@ fn help_and_version_are_no_problems() {
     let reference = Program::new("example").load::<Example>(case(&["--reference"], &[], "").inputs);
     assert!(matches!(reference, Err(LoadError::Reference(_))), "{reference:?}");
 }
+
+/// A program that does nothing without a command.
+#[derive(Debug, clap::Parser)]
+#[command(name = "commanded", subcommand_required = true)]
+struct Commanded {
+    #[command(subcommand)]
+    command: Errand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Errand {
+    Go,
+}
+
+impl Settings for Commanded {
+    fn check(&mut self, _check: &mut Check) {
+        let Errand::Go = self.command;
+    }
+}
+
+#[test]
+fn the_reference_is_printed_where_a_command_is_missing_and_is_no_flag_beside_others() {
+    let program = Program::new("commanded");
+    let reference = program.load::<Commanded>(case(&["--reference"], &[], "").inputs);
+    assert!(matches!(reference, Err(LoadError::Reference(_))), "{reference:?}");
+    let beside = program.load::<Commanded>(case(&["go", "--reference"], &[], "").inputs);
+    assert!(matches!(beside, Err(LoadError::Problems(_))), "{beside:?}");
+    assert!(program.load::<Commanded>(case(&["go"], &[], "").inputs).is_ok());
+}
