@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use muster_schemas::entry::Entry;
 use muster_schemas::event::{CarriedOver, EpochBegan, Lapse, Recovered};
+use muster_schemas::limits::EVENT_BYTES_MAX;
 use muster_schemas::pulse::CatalogState;
 use muster_schemas::{Event, EventData, EventKind, FOLD_VERSION, Source, Timestamp};
 
@@ -42,12 +43,10 @@ impl Wishes {
     /// Takes note of a folded event.
     pub(super) fn folded(&mut self, now_ms: u64, folded: &Folded) {
         if let News::EpochBegan(_) = folded.news {
-            *self = Self {
-                carry: std::mem::take(&mut self.carry),
-                carry_progress_ms: now_ms,
-                stream_offset_ms: self.stream_offset_ms,
-                ..Self::default()
-            };
+            let mut carry = std::mem::take(&mut self.carry);
+            carry.extend(std::mem::take(&mut self.carrying));
+            *self =
+                Self { carry, carry_progress_ms: now_ms, stream_offset_ms: self.stream_offset_ms, ..Self::default() };
         }
         if folded.outcome == Outcome::Accepted(EventKind::Carry) {
             self.carry_progress_ms = now_ms;
@@ -85,6 +84,10 @@ impl Replica {
             *self.counters.proposed.entry(event.data.kind().token()).or_default() += 1;
         }
         let refused = self.proposals.send(self.now_ms, &events, &self.settings.subjects, effects);
+        if !refused.is_empty() {
+            // An entry that is too large for an event would come again and again.
+            self.wishes.carrying.retain(|entry| entry.canonical_bytes().len() < EVENT_BYTES_MAX);
+        }
         for text in refused {
             self.report(Severity::Warning, text, effects);
         }
@@ -116,12 +119,10 @@ impl Replica {
             return;
         }
         self.liveness.proposed(acknowledged);
+        // Whatever became of the batch: what it held is looked at once more, and dropped when it is no longer lacking.
         let carrying = std::mem::take(&mut self.wishes.carrying);
-        if !acknowledged {
-            self.counters.batches_failed += 1;
-            // Any part of it may be in the log; what is not will be missing there when its turn comes again.
-            self.wishes.carry.extend(carrying);
-        }
+        self.wishes.carry.extend(carrying);
+        self.counters.batches_failed += u64::from(!acknowledged);
     }
 
     /// How long this replica leaves each proposal to those before it; none while it may not propose at all.
