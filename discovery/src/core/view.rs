@@ -2,7 +2,7 @@
 //!
 //! At every moment each service's list equals the fold of the log at some revision, proven by the digest that came with
 //! the change or snapshot that led there (`kept` instances of a lost log aside). What is *verified* beyond that is that
-//! nothing has happened since: see [`Coverage`].
+//! nothing has happened since: see `coverage`.
 
 mod answers;
 mod changes;
