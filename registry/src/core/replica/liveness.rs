@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use muster_schemas::entry::{Evidence, ProbeResult};
 use muster_schemas::event::{Expiry, ExpiryCause};
-use muster_schemas::{AgentId, EventData, Instance, ReplicaId, Subjects};
+use muster_schemas::{AgentId, EventData, Incarnation, Instance, InstanceId, ReplicaId, ServiceName, Subjects};
 
 use super::announcing::Announcing;
 use super::proposals::BATCH_MAX;
@@ -55,7 +55,22 @@ struct Probing {
     /// Whose time is used up.
     due: Vec<DueInstance>,
     /// All that was held for the agent when it was asked: only of that can its answer say that it is not its own.
-    held: Vec<(Arc<Instance>, u64)>,
+    held: BTreeMap<(ServiceName, InstanceId), (Incarnation, u64)>,
+}
+
+impl Probing {
+    /// An instance that the answer leaves out, with the sequence that was observed before asking; none if it was not held
+    /// then, or is another vouching by now.
+    fn was_held(&self, instance: Arc<Instance>) -> Option<DueInstance> {
+        let key = (instance.service().clone(), instance.id().clone());
+        let (incarnation, observed_sequence) = *self.held.get(&key)?;
+        let evidence = Evidence::default();
+        (incarnation == instance.vouching().incarnation).then_some(DueInstance {
+            instance,
+            observed_sequence,
+            evidence,
+        })
+    }
 }
 
 /// An instance given up, with what that rests on.
@@ -237,7 +252,8 @@ impl Replica {
         let view = self.liveness.leases.agent(&agent);
         let held = view.iter().flat_map(|view| view.instances()).filter_map(|instance| {
             let sequence = self.catalog.last_sequence(instance.service(), instance.id())?;
-            Some((Arc::clone(instance), sequence))
+            let key = (instance.service().clone(), instance.id().clone());
+            Some((key, (instance.vouching().incarnation, sequence)))
         });
         let probing = Probing { agent: agent.clone(), sent_ms: self.now_ms, due, held: held.collect() };
         self.liveness.last_probe += 1;
@@ -251,39 +267,24 @@ impl Replica {
         let Some(probing) = self.liveness.probes.remove(&probe) else {
             return;
         };
-        let silent = |result| (ExpiryCause::Silent, result);
-        let ((cause, result), gone) = match outcome {
-            ProbeOutcome::Failed => {
-                self.liveness.leases.retry(&probing.agent);
-                return;
-            }
-            ProbeOutcome::NoResponders => (silent(ProbeResult::NoResponders), probing.due),
-            ProbeOutcome::Timeout => (silent(ProbeResult::Timeout), probing.due),
+        match outcome {
+            ProbeOutcome::Failed => self.liveness.leases.retry(&probing.agent),
+            ProbeOutcome::NoResponders => self.give_up(probing, ExpiryCause::Silent, ProbeResult::NoResponders),
+            ProbeOutcome::Timeout => self.give_up(probing, ExpiryCause::Silent, ProbeResult::Timeout),
             ProbeOutcome::Answered(reply) => {
                 let unlisted = self.liveness.leases.vouched(&probing.agent, reply);
-                let was_held = |instance: &Arc<Instance>| {
-                    let held = probing.held.iter();
-                    let mut same =
-                        held.filter(|(held, _)| held.vouching().incarnation == instance.vouching().incarnation);
-                    same.find(|(held, _)| held.id() == instance.id() && held.service() == instance.service())
-                        .map(|(_, sequence)| *sequence)
-                };
-                let unlisted: Vec<_> = unlisted
-                    .into_iter()
-                    .filter_map(|instance| {
-                        let observed_sequence = was_held(&instance)?;
-                        let evidence = Evidence::default();
-                        Some(DueInstance { instance, observed_sequence, evidence })
-                    })
-                    .collect();
-                if !self.disowns(&probing.agent, unlisted.is_empty()) {
-                    return;
+                let due = unlisted.into_iter().filter_map(|instance| probing.was_held(instance)).collect();
+                let probing = Probing { due, ..probing };
+                if self.disowns(&probing.agent, probing.due.is_empty()) {
+                    self.give_up(probing, ExpiryCause::Disowned, ProbeResult::Unlisted);
                 }
-                ((ExpiryCause::Disowned, ProbeResult::Unlisted), unlisted)
             }
-        };
+        }
+    }
+
+    fn give_up(&mut self, probing: Probing, cause: ExpiryCause, result: ProbeResult) {
         let own = &self.settings.replica;
-        self.liveness.convinced.extend(gone.into_iter().map(|due| {
+        self.liveness.convinced.extend(probing.due.into_iter().map(|due| {
             let evidence = Evidence {
                 heard_by: due.evidence.last_heartbeat_at.map(|_| own.clone()),
                 probe: Some(result),

@@ -35,7 +35,8 @@ impl Proposals {
         for event in events.iter().take(BATCH_MAX) {
             match event.encode(subjects.namespace()) {
                 Ok(payload) => {
-                    proposed.push(ProposedEvent { subject: event.subject(subjects), payload: Bytes::from(payload) })
+                    let (subject, payload) = (event.subject(subjects), Bytes::from(payload));
+                    proposed.push(ProposedEvent { subject, payload });
                 }
                 Err(refusal) => refused.push(format!("{} was not proposed: {refusal}", event.data.kind().token())),
             }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use muster_schemas::entry::Entry;
 use muster_schemas::event::{CarriedOver, EpochBegan, Lapse, Recovered};
-use muster_schemas::limits::EVENT_BYTES_MAX;
+use muster_schemas::limits::CARRY_BYTES_MAX;
 use muster_schemas::pulse::CatalogState;
 use muster_schemas::{Event, EventData, EventKind, FOLD_VERSION, Source, Timestamp};
 
@@ -16,6 +16,9 @@ use super::snapshot::AGENT_HEARD_MS;
 use super::{Awaiting, Phase, Replica};
 use crate::core::catalog::{Folded, News, Outcome};
 use crate::core::io::{Effects, Severity};
+
+/// The largest entry that fits into a `carry` event beside its envelope.
+const CARRIED_BYTES_MAX: usize = CARRY_BYTES_MAX - 1_024;
 
 /// What is remembered between proposals.
 #[derive(Debug, Default)]
@@ -86,7 +89,7 @@ impl Replica {
         let refused = self.proposals.send(self.now_ms, &events, &self.settings.subjects, effects);
         if !refused.is_empty() {
             // An entry that is too large for an event would come again and again.
-            self.wishes.carrying.retain(|entry| entry.canonical_bytes().len() < EVENT_BYTES_MAX);
+            self.wishes.carrying.retain(|entry| entry.canonical_bytes().len() < CARRIED_BYTES_MAX);
         }
         for text in refused {
             self.report(Severity::Warning, text, effects);

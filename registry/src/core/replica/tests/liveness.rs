@@ -41,7 +41,7 @@ fn a_dead_agents_instances_are_removed_after_the_ttl_by_the_oldest_replica_with_
         assert_eq!(evidence.probe, Some(ProbeResult::NoResponders));
         assert!(evidence.charged_ms.is_some_and(|ms| (10_000..11_000).contains(&ms)));
         assert!(evidence.last_heartbeat_at.is_some_and(|at| at < world.wall()));
-        assert_eq!(evidence.replica.as_ref().map(|id| id.as_str()), Some("r0"));
+        assert_eq!(evidence.replica.as_ref().map(muster_schemas::ReplicaId::as_str), Some("r0"));
     }
     assert_eq!(proposals_of(&world, EventKind::Expire).len(), 2, "once each");
     assert_eq!(instances(&world), [1, 1, 1]);

@@ -320,7 +320,7 @@ impl World {
         let node = &mut self.nodes[index];
         match effect {
             Effect::InspectLog { check, epochs, own, .. } => {
-                node.inbox.push_back(Post::Inspected { check, stream: stream.map(Box::new), own, epochs })
+                node.inbox.push_back(Post::Inspected { check, stream: stream.map(Box::new), own, epochs });
             }
             Effect::CreateStream => {
                 if self.stream.is_none() {
