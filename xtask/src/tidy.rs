@@ -33,12 +33,7 @@ struct Findings<'a> {
 impl Findings<'_> {
     /// Lines count from 1.
     fn add(&mut self, line: usize, rule: &'static str, message: impl Into<String>) {
-        self.list.push(Finding {
-            path: self.path.to_owned(),
-            line,
-            rule,
-            message: message.into(),
-        });
+        self.list.push(Finding { path: self.path.to_owned(), line, rule, message: message.into() });
     }
 }
 
@@ -47,16 +42,9 @@ pub(crate) fn tidy() -> Result<()> {
     let files = files::all()?;
     let findings = check(&files);
     for finding in &findings {
-        println!(
-            "{}:{}: {}: {}",
-            finding.path, finding.line, finding.rule, finding.message
-        );
+        println!("{}:{}: {}: {}", finding.path, finding.line, finding.rule, finding.message);
     }
-    println!(
-        "Looked at {} files in {} ms",
-        files.len(),
-        started.elapsed().as_millis()
-    );
+    println!("Looked at {} files in {} ms", files.len(), started.elapsed().as_millis());
     if !findings.is_empty() {
         bail!("{} lines are not tidy", findings.len());
     }
@@ -66,10 +54,7 @@ pub(crate) fn tidy() -> Result<()> {
 fn check(files: &[File]) -> Vec<Finding> {
     let mut list = Vec::new();
     for file in files {
-        let findings = &mut Findings {
-            path: &file.path,
-            list: &mut list,
-        };
+        let findings = &mut Findings { path: &file.path, list: &mut list };
         words::check_whitespace(file, findings);
         if file.path.ends_with(".rs") {
             let source = source::Source::parse(&file.text);

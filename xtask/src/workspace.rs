@@ -15,10 +15,7 @@ pub(crate) fn pinned_version<'a>(requirements: &'a str, name: &str) -> &'a str {
 }
 
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("xtask lies in the workspace")
-        .to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace").to_path_buf()
 }
 
 pub(crate) fn target() -> PathBuf {

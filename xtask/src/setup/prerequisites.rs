@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
+use crate::progress::say;
 use crate::workspace;
 
 const PYTHON_VERSION_MINIMUM: (u32, u32) = (3, 9);
@@ -17,34 +18,30 @@ struct Prerequisite {
     remedy: &'static str,
 }
 
-/// Reports everything that is missing at once.
-pub(super) fn check() -> Result<()> {
+/// What building, testing and checking needs.
+pub(super) const ALL: &[&str] = &["clippy", "rustfmt", "C compiler", "Python", "pip"];
+
+/// Reports everything of this that is missing, at once.
+pub(super) fn check(needed: &[&str]) -> Result<()> {
     let mut missing = Vec::new();
-    for prerequisite in prerequisites() {
+    for prerequisite in prerequisites().into_iter().filter(|it| needed.contains(&it.what)) {
         match answer(&prerequisite) {
-            Ok(version) => println!("  {:<12} {version}", prerequisite.what),
+            Ok(version) => say!("  {:<12} {version}", prerequisite.what),
             Err(why) => {
-                println!("  {:<12} MISSING: {why}", prerequisite.what);
+                say!("  {:<12} MISSING: {why}", prerequisite.what);
                 missing.push(format!("  {}: {}", prerequisite.what, prerequisite.remedy));
             }
         }
     }
     if !missing.is_empty() {
-        bail!(
-            "this machine lacks {} thing(s); install them and repeat:\n{}",
-            missing.len(),
-            missing.join("\n")
-        );
+        bail!("this machine lacks {} thing(s); install them and repeat:\n{}", missing.len(), missing.join("\n"));
     }
     Ok(())
 }
 
 fn answer(prerequisite: &Prerequisite) -> Result<String, String> {
     let (program, arguments) = prerequisite.command.split_first().expect("a command has a program");
-    let output = Command::new(program)
-        .args(arguments)
-        .output()
-        .map_err(|error| format!("`{program}`: {error}"))?;
+    let output = Command::new(program).args(arguments).output().map_err(|error| format!("`{program}`: {error}"))?;
     let printed = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
         let complaint = String::from_utf8_lossy(&output.stderr);
@@ -115,6 +112,12 @@ mod tests {
         assert!(python_too_old("Python 2.7.18").is_some());
         assert_eq!(python_too_old("Python 3.9.0"), None);
         assert_eq!(python_too_old("Python 3.14.0rc1"), None);
+    }
+
+    #[test]
+    fn everything_that_is_needed_has_its_check() {
+        assert!(ALL.iter().all(|needed| prerequisites().iter().any(|it| it.what == *needed)));
+        assert_eq!(ALL.len(), prerequisites().len());
     }
 
     #[test]

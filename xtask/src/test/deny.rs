@@ -9,20 +9,12 @@ use crate::{run, setup, workspace};
 
 fn cargo_deny(arguments: &[&str]) -> Command {
     let mut command = Command::new(setup::cargo_deny_binary());
-    command
-        .current_dir(workspace::root())
-        .args(["--color", "never", "check"])
-        .args(arguments);
+    command.current_dir(workspace::root()).args(["--color", "never", "check"]).args(arguments);
     command
 }
 
 pub(super) fn policy() -> Result<Outcome> {
-    run::quietly(&mut cargo_deny(&[
-        "--hide-inclusion-graph",
-        "licenses",
-        "bans",
-        "sources",
-    ]))?;
+    run::quietly(&mut cargo_deny(&["--hide-inclusion-graph", "licenses", "bans", "sources"]))?;
     Ok(Outcome::check(true))
 }
 
@@ -57,9 +49,6 @@ mod tests {
             fatal: unable to access 'https://example.org/db/': Could not resolve host: example.org";
         let why = unreachable(offline).unwrap();
         assert!(why.contains("Could not resolve host"), "{why}");
-        assert_eq!(
-            unreachable("error[vulnerability]: a buffer overflow\nadvisories FAILED"),
-            None
-        );
+        assert_eq!(unreachable("error[vulnerability]: a buffer overflow\nadvisories FAILED"), None);
     }
 }

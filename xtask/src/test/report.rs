@@ -6,11 +6,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// It ran. A check counts as one test.
-    Ran {
-        counts: Counts,
-        failures: Vec<String>,
-        skipped: Vec<String>,
-    },
+    Ran { counts: Counts, failures: Vec<String>, skipped: Vec<String> },
     /// It did not run, and why.
     Skipped(String),
 }
@@ -25,38 +21,20 @@ pub(super) struct Counts {
 
 impl Outcome {
     pub(super) fn check(passed: bool) -> Self {
-        let counts = Counts {
-            passed: passed.into(),
-            failed: (!passed).into(),
-            skipped: 0,
-        };
-        Self::Ran {
-            counts,
-            failures: Vec::new(),
-            skipped: Vec::new(),
-        }
+        let counts = Counts { passed: passed.into(), failed: (!passed).into(), skipped: 0 };
+        Self::Ran { counts, failures: Vec::new(), skipped: Vec::new() }
     }
 
     /// A check that failed, and what to do or to look at.
     pub(super) fn failed_check(why: &str) -> Self {
-        let counts = Counts {
-            failed: 1,
-            ..Counts::default()
-        };
-        Self::Ran {
-            counts,
-            failures: vec![why.to_owned()],
-            skipped: Vec::new(),
-        }
+        let counts = Counts { failed: 1, ..Counts::default() };
+        Self::Ran { counts, failures: vec![why.to_owned()], skipped: Vec::new() }
     }
 
     fn counts(&self) -> Counts {
         match self {
             Self::Ran { counts, .. } => *counts,
-            Self::Skipped(_) => Counts {
-                skipped: 1,
-                ..Counts::default()
-            },
+            Self::Skipped(_) => Counts { skipped: 1, ..Counts::default() },
         }
     }
 
@@ -76,9 +54,7 @@ impl Report {
     }
 
     pub(super) fn failed_step(&self, name: &str) -> bool {
-        self.steps
-            .iter()
-            .any(|(step, outcome, _)| *step == name && outcome.failed())
+        self.steps.iter().any(|(step, outcome, _)| *step == name && outcome.failed())
     }
 
     pub(super) fn all_passed(&self) -> bool {
@@ -99,27 +75,17 @@ impl Report {
         }
         for (name, outcome, _) in &self.steps {
             if let Outcome::Ran { failures, skipped, .. } = outcome {
-                skipped
-                    .iter()
-                    .for_each(|test| text.push_str(&format!("skipped in {name}: {test}\n")));
-                failures
-                    .iter()
-                    .for_each(|test| text.push_str(&format!("failed in {name}: {test}\n")));
+                skipped.iter().for_each(|test| text.push_str(&format!("skipped in {name}: {test}\n")));
+                failures.iter().for_each(|test| text.push_str(&format!("failed in {name}: {test}\n")));
             }
         }
-        let total = self
-            .steps
-            .iter()
-            .map(|(_, outcome, _)| outcome.counts())
-            .fold(Counts::default(), |sum, counts| Counts {
+        let total =
+            self.steps.iter().map(|(_, outcome, _)| outcome.counts()).fold(Counts::default(), |sum, counts| Counts {
                 passed: sum.passed + counts.passed,
                 failed: sum.failed + counts.failed,
                 skipped: sum.skipped + counts.skipped,
             });
-        text + &format!(
-            "{} passed, {} failed, {} skipped\n",
-            total.passed, total.failed, total.skipped
-        )
+        text + &format!("{} passed, {} failed, {} skipped\n", total.passed, total.failed, total.skipped)
     }
 }
 
@@ -129,10 +95,7 @@ fn described(outcome: &Outcome) -> (&'static str, String) {
         Outcome::Ran { counts, .. } => {
             let result = if outcome.failed() { "FAILED" } else { "passed" };
             let several = counts.passed + counts.failed + counts.skipped > 1;
-            let detail = format!(
-                "{} passed, {} failed, {} skipped",
-                counts.passed, counts.failed, counts.skipped
-            );
+            let detail = format!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped);
             (result, if several { detail } else { String::new() })
         }
     }
@@ -146,32 +109,18 @@ mod tests {
     fn the_last_line_sums_checks_tests_and_skipped_steps() {
         let mut report = Report::default();
         report.add("format", Outcome::check(true), Duration::from_millis(300));
-        let counts = Counts {
-            passed: 40,
-            failed: 1,
-            skipped: 2,
-        };
+        let counts = Counts { passed: 40, failed: 1, skipped: 2 };
         let failures = vec!["fold::an_expiry_is_conditional".to_owned()];
         report.add(
             "unit",
-            Outcome::Ran {
-                counts,
-                failures,
-                skipped: vec!["signals: needs root".to_owned()],
-            },
+            Outcome::Ran { counts, failures, skipped: vec!["signals: needs root".to_owned()] },
             Duration::from_secs(61),
         );
         report.add("advisories", Outcome::Skipped("not reachable".into()), Duration::ZERO);
         let text = report.text();
         assert_eq!(text.lines().last(), Some("41 passed, 1 failed, 3 skipped"));
-        assert!(
-            text.contains("failed in unit: fold::an_expiry_is_conditional"),
-            "{text}"
-        );
-        assert!(
-            text.contains("advisories   skipped      0.0 s  not reachable"),
-            "{text}"
-        );
+        assert!(text.contains("failed in unit: fold::an_expiry_is_conditional"), "{text}");
+        assert!(text.contains("advisories   skipped      0.0 s  not reachable"), "{text}");
         assert!(!report.all_passed() && report.failed_step("unit") && !report.failed_step("format"));
     }
 

@@ -17,10 +17,7 @@ pub(super) fn cargo_test(targets: &[&str], threads: Option<usize>) -> Result<Out
     {
         command.env("RUST_TEST_THREADS", threads.to_string());
     }
-    let mut child = command
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot run cargo test")?;
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run cargo test")?;
     let mut tally = Tally::default();
     show(child.stdout.take().expect("stdout is piped"), &mut tally)?;
     let succeeded = child.wait()?.success();
@@ -48,20 +45,12 @@ impl Tally {
     fn read(&mut self, line: &str) {
         if let Some(rest) = line.strip_prefix("test result: ") {
             self.add_summary(rest);
-        } else if let Some(name) = line
-            .strip_prefix("test ")
-            .and_then(|rest| rest.strip_suffix(" ... FAILED"))
-        {
+        } else if let Some(name) = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED")) {
             self.failures.push(name.to_owned());
-        } else if let Some((name, reason)) = line
-            .strip_prefix("test ")
-            .and_then(|rest| rest.split_once(" ... ignored"))
+        } else if let Some((name, reason)) = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ignored"))
         {
             let reason = reason.trim_start_matches(", ");
-            self.skipped.push(format!(
-                "{name}: {}",
-                if reason.is_empty() { "no reason given" } else { reason }
-            ));
+            self.skipped.push(format!("{name}: {}", if reason.is_empty() { "no reason given" } else { reason }));
         }
     }
 
@@ -86,14 +75,9 @@ impl Tally {
     fn outcome(mut self, succeeded: bool) -> Outcome {
         if !succeeded && self.counts.failed == 0 {
             self.counts.failed = 1;
-            self.failures
-                .push("a test binary did not build or did not end properly; see above".into());
+            self.failures.push("a test binary did not build or did not end properly; see above".into());
         }
-        Outcome::Ran {
-            counts: self.counts,
-            failures: self.failures,
-            skipped: self.skipped,
-        }
+        Outcome::Ran { counts: self.counts, failures: self.failures, skipped: self.skipped }
     }
 }
 
@@ -105,11 +89,7 @@ mod tests {
         let mut tally = Tally::default();
         text.lines().for_each(|line| tally.read(line));
         match tally.outcome(succeeded) {
-            Outcome::Ran {
-                counts,
-                failures,
-                skipped,
-            } => (counts, failures, skipped),
+            Outcome::Ran { counts, failures, skipped } => (counts, failures, skipped),
             Outcome::Skipped(why) => panic!("{why}"),
         }
     }
@@ -120,14 +100,7 @@ mod tests {
             test result: FAILED. 12 passed; 1 failed; 2 ignored; 0 measured; 7 filtered out; finished in 0.69s\n\
             test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s";
         let (counts, failures, skipped) = tally(text, false);
-        assert_eq!(
-            counts,
-            Counts {
-                passed: 15,
-                failed: 1,
-                skipped: 2
-            }
-        );
+        assert_eq!(counts, Counts { passed: 15, failed: 1, skipped: 2 });
         assert_eq!(failures, ["b::breaks"]);
         assert_eq!(skipped, ["c::root: needs root"]);
     }

@@ -19,9 +19,7 @@ pub(super) fn scenarios() -> Result<Vec<String>> {
 
 fn metadata() -> Result<Value> {
     let mut command = workspace::cargo();
-    command
-        .args(["metadata", "--no-deps", "--format-version", "1"])
-        .stderr(Stdio::inherit());
+    command.args(["metadata", "--no-deps", "--format-version", "1"]).stderr(Stdio::inherit());
     let output = command.output().context("cannot run cargo metadata")?;
     ensure!(output.status.success(), "cargo metadata failed ({})", output.status);
     serde_json::from_slice(&output.stdout).context("cargo metadata printed something else than JSON")
@@ -30,14 +28,10 @@ fn metadata() -> Result<Value> {
 fn test_targets(metadata: &Value, of_package: impl Fn(&str) -> bool) -> Vec<String> {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let packages = list(&metadata["packages"]);
-    let packages = packages
-        .iter()
-        .filter(|package| package["name"].as_str().is_some_and(&of_package));
+    let packages = packages.iter().filter(|package| package["name"].as_str().is_some_and(&of_package));
     let targets = packages.flat_map(|package| list(&package["targets"]));
     let tests = targets.filter(|target| list(&target["kind"]).iter().any(|kind| kind == "test"));
-    tests
-        .filter_map(|target| Some(target["name"].as_str()?.to_owned()))
-        .collect()
+    tests.filter_map(|target| Some(target["name"].as_str()?.to_owned())).collect()
 }
 
 #[cfg(test)]
@@ -53,13 +47,7 @@ mod tests {
                 {"name": "muster_schemas", "kind": ["lib"]}, {"name": "golden", "kind": ["test"]}]},
             {"name": "muster-tests", "targets": [{"name": "scenarios", "kind": ["test"]}]},
         ]});
-        assert_eq!(
-            test_targets(&metadata, |package| package != SCENARIO_PACKAGE),
-            ["golden"]
-        );
-        assert_eq!(
-            test_targets(&metadata, |package| package == SCENARIO_PACKAGE),
-            ["scenarios"]
-        );
+        assert_eq!(test_targets(&metadata, |package| package != SCENARIO_PACKAGE), ["golden"]);
+        assert_eq!(test_targets(&metadata, |package| package == SCENARIO_PACKAGE), ["scenarios"]);
     }
 }

@@ -12,15 +12,8 @@ pub(super) fn check_links(file: &File, files: &[File], findings: &mut Findings<'
             continue;
         }
         let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
-        let full = if path.is_empty() {
-            file.path.clone()
-        } else {
-            resolve(&file.path, path)
-        };
-        let text = files
-            .iter()
-            .find(|other| other.path == full)
-            .map(|other| other.text.as_str());
+        let full = if path.is_empty() { file.path.clone() } else { resolve(&file.path, path) };
+        let text = files.iter().find(|other| other.path == full).map(|other| other.text.as_str());
         if text.is_none() && !workspace::root().join(&full).exists() {
             findings.add(line, "link", format!("`{target}`: there is no {full}"));
         } else if let Some(text) = text
@@ -60,15 +53,8 @@ fn links(text: &str) -> Vec<(usize, &str)> {
 
 /// `docs/a.md` and `../b.md` make `b.md`.
 fn resolve(from: &str, path: &str) -> String {
-    let directory = Path::new(from)
-        .parent()
-        .map(|parent| parent.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    let mut parts: Vec<&str> = if path.starts_with('/') {
-        Vec::new()
-    } else {
-        directory.split('/').collect()
-    };
+    let directory = Path::new(from).parent().map(|parent| parent.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut parts: Vec<&str> = if path.starts_with('/') { Vec::new() } else { directory.split('/').collect() };
     for part in path.split('/') {
         match part {
             "" | "." => {}
@@ -86,10 +72,7 @@ fn resolve(from: &str, path: &str) -> String {
 fn headings(text: &str) -> impl Iterator<Item = String> {
     prose(text).filter_map(|(_, line)| {
         let title = line.strip_prefix('#')?.trim_start_matches('#').strip_prefix(' ')?;
-        let kept = title
-            .trim()
-            .chars()
-            .filter(|character| character.is_alphanumeric() || " -_".contains(*character));
+        let kept = title.trim().chars().filter(|character| character.is_alphanumeric() || " -_".contains(*character));
         Some(kept.collect::<String>().to_lowercase().replace(' ', "-"))
     })
 }

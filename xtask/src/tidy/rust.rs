@@ -29,20 +29,9 @@ const IMPURE: &[(&str, &str)] = &[
 
 /// The one file that may contain subject text, and this checker.
 const SUBJECT_FILES: &[&str] = &["schemas/src/subject", "xtask/src/tidy/"];
-const SUBJECT_HEADS: &[&str] = &[
-    "event",
-    "heartbeat",
-    "change",
-    "pulse",
-    "beacon",
-    "alarm",
-    "query",
-    "agent",
-];
+const SUBJECT_HEADS: &[&str] = &["event", "heartbeat", "change", "pulse", "beacon", "alarm", "query", "agent"];
 /// What follows `muster.` in a file's name.
-const FILE_ENDINGS: &[&str] = &[
-    "toml", "service", "conf", "sock", "socket", "log", "json", "yaml", "yml", "md", "pid",
-];
+const FILE_ENDINGS: &[&str] = &["toml", "service", "conf", "sock", "socket", "log", "json", "yaml", "yml", "md", "pid"];
 
 pub(super) fn check(file: &File, source: &Source, findings: &mut Findings<'_>) {
     check_names(file, findings);
@@ -76,19 +65,12 @@ fn is_core(path: &str) -> bool {
 }
 
 fn check_names(file: &File, findings: &mut Findings<'_>) {
-    let mut parts = file
-        .path
-        .split('/')
-        .map(|part| part.strip_suffix(".rs").unwrap_or(part));
+    let mut parts = file.path.split('/').map(|part| part.strip_suffix(".rs").unwrap_or(part));
     if file.path.ends_with("/mod.rs") {
         findings.add(1, "mod-rs", "name the file after its module: `foo.rs` beside `foo/`");
     }
     if let Some(vague) = parts.find(|part| VAGUE_NAMES.contains(part) || part.contains("manager")) {
-        findings.add(
-            1,
-            "vague-name",
-            format!("`{vague}` says nothing: name it after what it does"),
-        );
+        findings.add(1, "vague-name", format!("`{vague}` says nothing: name it after what it does"));
     }
     if !file.text.starts_with("//! ") {
         findings.add(1, "first-line", "begin with `//!` and what the file is for");
@@ -96,17 +78,11 @@ fn check_names(file: &File, findings: &mut Findings<'_>) {
 }
 
 fn check_names_of_types(line: usize, code: &str, findings: &mut Findings<'_>) {
-    let mut words = code
-        .split(|character: char| !character.is_alphanumeric() && character != '_')
-        .peekable();
+    let mut words = code.split(|character: char| !character.is_alphanumeric() && character != '_').peekable();
     while let Some(word) = words.next() {
         let defines = ["struct", "enum", "trait", "type"].contains(&word);
         if let Some(name) = words.peek().filter(|name| defines && name.ends_with("Manager")) {
-            findings.add(
-                line,
-                "vague-name",
-                format!("`{name}` says nothing: name it after what it does"),
-            );
+            findings.add(line, "vague-name", format!("`{name}` says nothing: name it after what it does"));
         }
     }
 }
@@ -114,11 +90,7 @@ fn check_names_of_types(line: usize, code: &str, findings: &mut Findings<'_>) {
 fn check_size(file: &File, source: &Source, findings: &mut Findings<'_>) {
     let lines = file.text.lines().count();
     if lines > FILE_LINES_MAX {
-        findings.add(
-            FILE_LINES_MAX + 1,
-            "file-length",
-            format!("{lines} lines, more than {FILE_LINES_MAX}: split it"),
-        );
+        findings.add(FILE_LINES_MAX + 1, "file-length", format!("{lines} lines, more than {FILE_LINES_MAX}: split it"));
     }
     for (line, name, lines) in functions(&source.code) {
         if lines > FUNCTION_LINES_MAX {
@@ -149,10 +121,7 @@ fn functions(code: &str) -> Vec<(usize, String, usize)> {
 /// Whether only words like `pub(crate) async` stand before `fn`.
 fn is_head(before: &str) -> bool {
     let stands_alone = before.is_empty() || before.ends_with(' ');
-    stands_alone
-        && before
-            .chars()
-            .all(|character| character.is_alphanumeric() || " ()\"_:".contains(character))
+    stands_alone && before.chars().all(|character| character.is_alphanumeric() || " ()\"_:".contains(character))
 }
 
 /// Up to the brace that closes the first one; none if a semicolon outside of brackets comes first.
@@ -221,18 +190,12 @@ fn check_reasons(file: &File, source: &Source, findings: &mut Findings<'_>) {
         };
         let attribute: Vec<&str> = file.text.lines().skip(index).take(6).collect();
         let attribute = attribute.join("\n");
-        let attribute = attribute
-            .get(at..)
-            .and_then(|rest| rest.split_once("]\n").map(|(text, _)| text))
-            .unwrap_or(&attribute);
+        let attribute =
+            attribute.get(at..).and_then(|rest| rest.split_once("]\n").map(|(text, _)| text)).unwrap_or(&attribute);
         let told = attribute.contains("reason = ") || attribute.contains("ignore = ");
         let told = told || has_comment(index) || index.checked_sub(1).is_some_and(has_comment);
         if !told {
-            findings.add(
-                index + 1,
-                "reason",
-                "an exception needs its reason: `reason = \"…\"` or a comment beside it",
-            );
+            findings.add(index + 1, "reason", "an exception needs its reason: `reason = \"…\"` or a comment beside it");
         }
     }
 }
@@ -251,10 +214,8 @@ fn is_subject_text(text: &str) -> bool {
     let goes_on = |rest: &str| rest.starts_with(['{', '*', '>']);
     let prefixed = text.match_indices("muster.").any(|(at, matched)| {
         let rest = &text[at + matched.len()..];
-        let word: &str = rest
-            .split(|character: char| !character.is_alphanumeric() && character != '_')
-            .next()
-            .unwrap_or("");
+        let word: &str =
+            rest.split(|character: char| !character.is_alphanumeric() && character != '_').next().unwrap_or("");
         let in_front =
             at == 0 && !word.is_empty() && rest[word.len()..].starts_with('.') && !FILE_ENDINGS.contains(&word);
         goes_on(rest) || in_front

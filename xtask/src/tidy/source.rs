@@ -15,23 +15,13 @@ pub(super) struct Source {
 
 impl Source {
     pub(super) fn parse(text: &str) -> Self {
-        let mut reader = Reader {
-            rest: text,
-            line: 1,
-            code: String::new(),
-            comments: String::new(),
-            strings: Vec::new(),
-        };
+        let mut reader =
+            Reader { rest: text, line: 1, code: String::new(), comments: String::new(), strings: Vec::new() };
         while !reader.rest.is_empty() {
             reader.step();
         }
         let in_tests = test_lines(&reader.code);
-        Self {
-            code: reader.code,
-            comments: reader.comments,
-            strings: reader.strings,
-            in_tests,
-        }
+        Self { code: reader.code, comments: reader.comments, strings: reader.strings, in_tests }
     }
 
     /// Whether the line (from 1) belongs to a `#[cfg(test)]` module.
@@ -65,11 +55,7 @@ impl Reader<'_> {
         } else if let Some((opening, closing)) = raw_string_quotes(rest)
             && !self.after_word()
         {
-            self.string(
-                opening,
-                rest[opening..].find(&closing).unwrap_or(rest.len() - opening),
-                closing.len(),
-            );
+            self.string(opening, rest[opening..].find(&closing).unwrap_or(rest.len() - opening), closing.len());
         } else if let Some(content) = rest.strip_prefix('"') {
             self.string(1, quoted_length(content, '"'), 1);
         } else if let Some(length) = character_length(rest) {
@@ -77,16 +63,13 @@ impl Reader<'_> {
         } else {
             // As far as nothing else can begin.
             let first = rest.chars().next().map_or(0, char::len_utf8);
-            let length = rest[first..]
-                .find(['/', '"', '\'', 'r', 'b', 'c'])
-                .map_or(rest.len(), |at| first + at);
+            let length = rest[first..].find(['/', '"', '\'', 'r', 'b', 'c']).map_or(rest.len(), |at| first + at);
             self.take(length, Side::Code);
         }
     }
 
     fn after_word(&self) -> bool {
-        self.code
-            .ends_with(|character: char| character.is_alphanumeric() || character == '_')
+        self.code.ends_with(|character: char| character.is_alphanumeric() || character == '_')
     }
 
     fn string(&mut self, opening: usize, content: usize, closing: usize) {
@@ -98,14 +81,9 @@ impl Reader<'_> {
 
     fn take(&mut self, length: usize, side: Side) {
         let (taken, rest) = self.rest.split_at(length);
-        let blank: String = taken
-            .chars()
-            .map(|character| if character == '\n' { '\n' } else { ' ' })
-            .collect();
-        self.code
-            .push_str(if matches!(side, Side::Code) { taken } else { &blank });
-        self.comments
-            .push_str(if matches!(side, Side::Comment) { taken } else { &blank });
+        let blank: String = taken.chars().map(|character| if character == '\n' { '\n' } else { ' ' }).collect();
+        self.code.push_str(if matches!(side, Side::Code) { taken } else { &blank });
+        self.comments.push_str(if matches!(side, Side::Comment) { taken } else { &blank });
         self.line += taken.matches('\n').count();
         self.rest = rest;
     }
@@ -194,17 +172,10 @@ mod tests {
         );
         assert_eq!(source.code.lines().next().unwrap().trim_end(), "let a = \"         \";");
         assert_eq!(source.comments.lines().next().unwrap().trim(), "// said");
-        let strings: Vec<_> = source
-            .strings
-            .iter()
-            .map(|(line, text)| (*line, text.as_str()))
-            .collect();
+        let strings: Vec<_> = source.strings.iter().map(|(line, text)| (*line, text.as_str())).collect();
         assert_eq!(strings, [(1, "x // \\\" y"), (2, "q \" q")]);
         let second = source.code.lines().nth(1).unwrap();
-        assert!(
-            second.contains("let c: &'a str") && second.ends_with('d') && !second.contains("b /*"),
-            "{second}"
-        );
+        assert!(second.contains("let c: &'a str") && second.ends_with('d') && !second.contains("b /*"), "{second}");
     }
 
     #[test]
@@ -220,9 +191,6 @@ mod tests {
         let source = Source::parse(
             "fn a() {}\n#[cfg(test)]\nmod tests {\n fn b() {}\n}\nfn c() {}\n#[cfg(test)]\nmod more;\nfn d() {}\n",
         );
-        assert_eq!(
-            source.in_tests,
-            [false, true, true, true, true, false, true, true, false]
-        );
+        assert_eq!(source.in_tests, [false, true, true, true, true, false, true, true, false]);
     }
 }

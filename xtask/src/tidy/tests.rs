@@ -3,10 +3,7 @@
 use super::*;
 
 fn rules_broken(path: &str, text: &str) -> Vec<&'static str> {
-    let files = [File {
-        path: path.into(),
-        text: text.into(),
-    }];
+    let files = [File { path: path.into(), text: text.into() }];
     check(&files).into_iter().map(|finding| finding.rule).collect()
 }
 
@@ -32,17 +29,11 @@ fn a_file_is_at_most_500_lines_long() {
 #[test]
 fn a_function_is_at_most_80_lines_long() {
     let function = |lines: usize| {
-        format!(
-            "impl A {{\n    pub(crate) async fn long(&self) {{\n{}    }}\n}}",
-            "        a();\n".repeat(lines)
-        )
+        format!("impl A {{\n    pub(crate) async fn long(&self) {{\n{}    }}\n}}", "        a();\n".repeat(lines))
     };
     assert_eq!(rust("a/src/b.rs", &function(79)), ["function-length"]);
     assert_eq!(rust("a/src/b.rs", &function(78)), NOTHING);
-    let declared = format!(
-        "trait A {{ fn a(&self) -> [u8; 2];\n{} }}",
-        "const A: u8 = 1;\n".repeat(90)
-    );
+    let declared = format!("trait A {{ fn a(&self) -> [u8; 2];\n{} }}", "const A: u8 = 1;\n".repeat(90));
     assert_eq!(rust("a/src/b.rs", &declared), NOTHING);
 }
 
@@ -52,14 +43,8 @@ fn files_and_types_have_names_that_say_something() {
     assert_eq!(rust("a/src/utils.rs", ""), ["vague-name"]);
     assert_eq!(rust("a/src/helpers/b.rs", ""), ["vague-name"]);
     assert_eq!(rust("a/src/lease_manager.rs", ""), ["vague-name"]);
-    assert_eq!(
-        rust("a/src/lease.rs", "pub(crate) struct LeaseManager<T>(T);"),
-        ["vague-name"]
-    );
-    assert_eq!(
-        rust("a/src/lease.rs", "fn a(it: &other::ConnectionManager) {}"),
-        NOTHING
-    );
+    assert_eq!(rust("a/src/lease.rs", "pub(crate) struct LeaseManager<T>(T);"), ["vague-name"]);
+    assert_eq!(rust("a/src/lease.rs", "fn a(it: &other::ConnectionManager) {}"), NOTHING);
 }
 
 #[test]
@@ -74,13 +59,7 @@ fn subject_text_stands_in_one_file() {
         assert_eq!(rust("registry/src/publish.rs", code), ["subject"], "{code}");
         assert_eq!(rust("schemas/src/subject.rs", code), NOTHING);
         assert_eq!(rust("schemas/tests/subjects.rs", code), NOTHING);
-        assert_eq!(
-            rust(
-                "registry/src/publish.rs",
-                &format!("#[cfg(test)]\nmod tests {{\n{code}\n}}")
-            ),
-            NOTHING
-        );
+        assert_eq!(rust("registry/src/publish.rs", &format!("#[cfg(test)]\nmod tests {{\n{code}\n}}")), NOTHING);
     }
     for code in [
         "const A: &str = \"muster.toml\";",
@@ -108,10 +87,7 @@ fn a_core_knows_no_clock_no_runtime_and_no_broker() {
         assert_eq!(rust("registry/src/log.rs", code), NOTHING);
         assert_eq!(rust("registry/src/core/fold/tests.rs", code), NOTHING);
     }
-    assert_eq!(
-        rust("registry/src/core/fold.rs", "// No tokio here.\nfn a(now_ms: u64) {}"),
-        NOTHING
-    );
+    assert_eq!(rust("registry/src/core/fold.rs", "// No tokio here.\nfn a(now_ms: u64) {}"), NOTHING);
 }
 
 #[test]
@@ -120,49 +96,28 @@ fn a_test_waits_for_a_condition() {
     assert_eq!(rust("tests/scenarios/broker.rs", code), ["sleep"]);
     assert_eq!(rust("registry/tests/queries.rs", code), ["sleep"]);
     assert_eq!(rust("agent/src/check/tests.rs", code), ["sleep"]);
-    assert_eq!(
-        rust("agent/src/check.rs", &format!("#[cfg(test)]\nmod tests {{\n{code}\n}}")),
-        ["sleep"]
-    );
+    assert_eq!(rust("agent/src/check.rs", &format!("#[cfg(test)]\nmod tests {{\n{code}\n}}")), ["sleep"]);
     assert_eq!(rust("agent/src/check.rs", code), NOTHING);
-    assert_eq!(
-        rust("tests/scenarios/broker.rs", "fn a() { no_sleep(); sleep_until(end); }"),
-        NOTHING
-    );
+    assert_eq!(rust("tests/scenarios/broker.rs", "fn a() { no_sleep(); sleep_until(end); }"), NOTHING);
 }
 
 #[test]
 fn an_exception_has_its_reason_beside_it() {
     assert_eq!(rust("a/src/b.rs", "#[allow(dead_code)]\nfn a() {}"), ["reason"]);
     assert_eq!(rust("a/src/b.rs", "#[ignore]\nfn a() {}"), ["reason"]);
+    assert_eq!(rust("a/src/b.rs", "#[allow(dead_code, reason = \"kept for the wire\")]\nfn a() {}"), NOTHING);
     assert_eq!(
-        rust(
-            "a/src/b.rs",
-            "#[allow(dead_code, reason = \"kept for the wire\")]\nfn a() {}"
-        ),
-        NOTHING
-    );
-    assert_eq!(
-        rust(
-            "a/src/b.rs",
-            "#[allow(\n    dead_code,\n    reason = \"kept for the wire\"\n)]\nfn a() {}"
-        ),
+        rust("a/src/b.rs", "#[allow(\n    dead_code,\n    reason = \"kept for the wire\"\n)]\nfn a() {}"),
         NOTHING
     );
     assert_eq!(rust("a/src/b.rs", "#[ignore = \"needs root\"]\nfn a() {}"), NOTHING);
-    assert_eq!(
-        rust("a/src/b.rs", "// Kept for the wire.\n#[allow(dead_code)]\nfn a() {}"),
-        NOTHING
-    );
+    assert_eq!(rust("a/src/b.rs", "// Kept for the wire.\n#[allow(dead_code)]\nfn a() {}"), NOTHING);
 }
 
 #[test]
 fn nothing_is_left_unfinished() {
     assert_eq!(rust("a/src/b.rs", "fn a() { todo!() }"), ["unfinished"]);
-    assert_eq!(
-        rust("a/src/b.rs", "fn a() { unimplemented!(\"later\") }"),
-        ["unfinished"]
-    );
+    assert_eq!(rust("a/src/b.rs", "fn a() { unimplemented!(\"later\") }"), ["unfinished"]);
     assert_eq!(rust("a/src/b.rs", "// FIXME: later\nfn a() {}"), ["unfinished"]);
     assert_eq!(rust("a/src/b.rs", "/// XXX\nfn a() {}"), ["unfinished"]);
     assert_eq!(rust("a/src/b.rs", "fn a() { b(\"todo! FIXME\") }"), NOTHING);
@@ -179,19 +134,10 @@ fn lines_end_where_their_text_ends_and_files_with_a_line_end() {
 fn links_lead_to_files_and_headings_that_exist() {
     assert_eq!(rules_broken("docs/a.md", "[it](no-such-page.md)\n"), ["link"]);
     assert_eq!(rules_broken("docs/a.md", "[it](../xtask/src/tidy.rs)\n"), NOTHING);
+    assert_eq!(rules_broken("docs/a.md", "# The first part\n[it](#the-second-part)\n"), ["link"]);
+    assert_eq!(rules_broken("docs/a.md", "# The first part\n[it](#the-first-part)\n"), NOTHING);
     assert_eq!(
-        rules_broken("docs/a.md", "# The first part\n[it](#the-second-part)\n"),
-        ["link"]
-    );
-    assert_eq!(
-        rules_broken("docs/a.md", "# The first part\n[it](#the-first-part)\n"),
-        NOTHING
-    );
-    assert_eq!(
-        rules_broken(
-            "docs/a.md",
-            "[it](https://nats.io/none)\n```\n[it](none.md)\n```\n`[it](none.md)`\n"
-        ),
+        rules_broken("docs/a.md", "[it](https://nats.io/none)\n```\n[it](none.md)\n```\n`[it](none.md)`\n"),
         NOTHING
     );
 }
@@ -206,10 +152,7 @@ fn words_that_say_nothing_are_told() {
 #[test]
 fn places_and_numbers_that_only_some_know_are_told() {
     assert_eq!(rules_broken("README.md", "See /home/somebody/notes.\n"), ["place"]);
-    assert_eq!(
-        rules_broken("README.md", "See https://example.org/home/ and ~/work/notes.\n"),
-        NOTHING
-    );
+    assert_eq!(rules_broken("README.md", "See https://example.org/home/ and ~/work/notes.\n"), NOTHING);
     assert_eq!(rules_broken("README.md", "As issue 7 asks.\n"), ["ticket"]);
     assert_eq!(rules_broken("README.md", "Open an issue, 7 days a week.\n"), NOTHING);
 }
@@ -217,9 +160,6 @@ fn places_and_numbers_that_only_some_know_are_told() {
 #[test]
 fn the_line_of_a_finding_is_the_line_of_the_file() {
     let text = "//! What it is for.\n\nfn a() {\n    todo!()\n}\n";
-    let findings = check(&[File {
-        path: "a/src/b.rs".into(),
-        text: text.into(),
-    }]);
+    let findings = check(&[File { path: "a/src/b.rs".into(), text: text.into() }]);
     assert_eq!(findings.iter().map(|finding| finding.line).collect::<Vec<_>>(), [4]);
 }

@@ -30,19 +30,11 @@ const PLACES: &[&str] = &["/home/", "/root/", "/users/", "/work/"];
 pub(super) fn check_whitespace(file: &File, findings: &mut Findings<'_>) {
     for (index, line) in file.text.lines().enumerate() {
         if line.ends_with([' ', '\t', '\r']) {
-            findings.add(
-                index + 1,
-                "trailing-space",
-                "remove the white space at the end of the line",
-            );
+            findings.add(index + 1, "trailing-space", "remove the white space at the end of the line");
         }
     }
     if !file.text.is_empty() && !file.text.ends_with('\n') {
-        findings.add(
-            file.text.lines().count(),
-            "final-newline",
-            "end the file with a line end",
-        );
+        findings.add(file.text.lines().count(), "final-newline", "end the file with a line end");
     }
 }
 
@@ -60,10 +52,7 @@ pub(super) fn check(text: &str, findings: &mut Findings<'_>) {
             findings.add(line_at(at), "place", message);
         }
     }
-    for (at, issue) in text
-        .match_indices("issue ")
-        .filter(|(at, issue)| names_a_number(&text[at + issue.len()..]))
-    {
+    for (at, issue) in text.match_indices("issue ").filter(|(at, issue)| names_a_number(&text[at + issue.len()..])) {
         findings.add(
             line_at(at + issue.len()),
             "ticket",
@@ -97,7 +86,5 @@ fn begins_a_path(before: &str) -> bool {
 }
 
 fn names_a_number(after: &str) -> bool {
-    after
-        .trim_start_matches('#')
-        .starts_with(|character: char| character.is_ascii_digit())
+    after.trim_start_matches('#').starts_with(|character: char| character.is_ascii_digit())
 }
