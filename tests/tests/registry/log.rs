@@ -1,6 +1,7 @@
 //! What happens to the log, and what a replica makes of it.
 
 use async_nats::jetstream;
+use futures::TryStreamExt;
 use muster_schemas::pulse::CatalogState;
 use muster_tests::{NatsServer, eventually};
 use serde_json::json;
@@ -124,4 +125,23 @@ async fn a_replica_that_cannot_confirm_the_logs_end_leaves_the_queue_group_and_c
     // Nine seconds of outage, three connections, and what matters was said once each.
     let said = |text: &str| registry.lines().iter().filter(|line| line.text.contains(text)).count();
     assert!(said("lost the connection") <= 2 && registry.lines().len() < 60, "{:?}", registry.lines());
+}
+
+#[tokio::test]
+async fn a_reader_whose_consumer_was_deleted_is_replaced_without_loss() {
+    let broker = NatsServer::start().await;
+    let client = broker.connect().await;
+    let _registry = start_ready(&broker, &client, "r1", &[]).await;
+    let mut changes = listen(&client, "change.orders").await;
+    let before = register(&client, "orders", "a", 1).await;
+    assert_eq!(next_change(&mut changes).await.revision, before);
+    let stream = jetstream::new(client.clone()).get_stream(subjects().stream_name()).await.unwrap();
+    let consumers: Vec<String> = stream.consumer_names().try_collect().await.unwrap();
+    assert_eq!(consumers.len(), 1, "one replica, one consumer: {consumers:?}");
+    stream.delete_consumer(&consumers[0]).await.unwrap();
+    let after = register(&client, "orders", "b", 1).await;
+    let change = next_change(&mut changes).await;
+    assert_eq!((change.revision, change.previous_revision), (after, before));
+    let status = status_with(&client, |status| status.revision == after).await;
+    assert_eq!(status.outcomes["accepted"], 3, "nothing was folded twice");
 }
