@@ -8,7 +8,7 @@ use muster_schemas::agent::{DrainReply, DrainRequest};
 use muster_schemas::change::ChangeKind;
 use muster_schemas::query::{ErrorReply, Reply};
 use muster_schemas::subject::{Query, Verb};
-use muster_schemas::{Change, HealthStatus, Instance, Namespace, Prefix, Subjects};
+use muster_schemas::{Cause, Change, HealthStatus, Instance, Namespace, Prefix, Subjects};
 use muster_tests::process::Signal;
 use muster_tests::{NatsServer, Process, ProcessBuilder, bin, eventually, free_port};
 use tempfile::TempDir;
@@ -79,6 +79,13 @@ impl Place {
             .start()
     }
 
+    /// What consumers of `orders` are told from now on.
+    async fn changes(&self) -> async_nats::Subscriber {
+        let changes = self.client.subscribe(subjects().change(&"orders".parse().expect("a name"))).await;
+        self.client.flush().await.expect("flushed");
+        changes.expect("subscribed")
+    }
+
     /// What a registry holds of an instance of `orders`.
     async fn held(&self, instance: &str) -> Result<Option<Instance>, String> {
         let query = Query::Instance("orders".parse().expect("a name"), instance.parse().expect("a name"));
@@ -109,6 +116,19 @@ impl Place {
         })
         .await;
     }
+}
+
+async fn next_removal(changes: &mut async_nats::Subscriber) -> Change {
+    let removal = async {
+        loop {
+            let message = changes.next().await.expect("a change");
+            let change: Change = serde_json::from_slice(&message.payload).expect("a change");
+            if change.change == ChangeKind::Removed {
+                return change;
+            }
+        }
+    };
+    tokio::time::timeout(SOON, removal).await.expect("a removal in time")
 }
 
 async fn code(process: &mut Process) -> Option<i32> {
@@ -146,21 +166,11 @@ async fn a_service_is_registered_once_it_is_ready_with_everything_that_was_said_
 async fn on_stop_the_removal_is_seen_before_the_service_gets_its_signal() {
     let place = Place::new().await;
     let port = free_port();
-    let mut changes =
-        place.client.subscribe(subjects().change(&"orders".parse().expect("a name"))).await.expect("subscribed");
+    let mut changes = place.changes().await;
     let mut agent = place.orders(port, &[], &["--drain", "300ms"]);
     agent.wait_for_line(": registered after_ms=", SOON).await;
     agent.signal(Signal::SIGTERM);
-    let removed = async {
-        loop {
-            let message = changes.next().await.expect("a change");
-            let change: Change = serde_json::from_slice(&message.payload).expect("a change");
-            if change.change == ChangeKind::Removed {
-                return change;
-            }
-        }
-    };
-    let removed = tokio::time::timeout(SOON, removed).await.expect("removed in time");
+    let removed = next_removal(&mut changes).await;
     assert_eq!(removed.evidence.expect("evidence").reason.as_deref(), Some("stopped"));
     // Consumers that saw the removal can finish what they began.
     tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("the service still answers");
@@ -202,17 +212,31 @@ async fn an_exit_is_told_at_once_and_its_code_returned() {
 }
 
 #[tokio::test]
-async fn a_service_that_runs_by_itself_is_vouched_for_and_outlives_its_agent() {
+async fn a_service_that_runs_by_itself_stays_registered_while_its_agent_is_replaced() {
     let place = Place::new().await;
     let port = free_port();
     let service = ProcessBuilder::new(bin("muster-demo-service")).arg(port.to_string()).start();
     service.wait_for_line("listening", SOON).await;
-    let mut agent = place.agent(&[]).args(["--service", "orders", "--port", &format!("http={port}")]).start();
+    let mut changes = place.changes().await;
+    let run = |flags: &[&str]| {
+        place.agent(&[]).args(["--service", "orders", "--port", &format!("http={port}")]).args(flags).start()
+    };
+    let mut agent = run(&[]);
     let instance = format!("web1-{port}");
-    let held = place.until_held(&instance, HealthStatus::Passing).await;
-    assert_eq!(held.registration.linger_ms, held.registration.ttl_ms);
+    let held = place.until_held(&instance, HealthStatus::Passing).await.registration;
+    assert_eq!(held.linger_ms, held.ttl_ms);
+    agent.wait_for_line(": registered after_ms=", SOON).await;
+    assert_eq!(agent.stop(SOON).await.code(), Some(0));
+    agent.wait_for_line("left registered", SOON).await;
+
+    let mut agent = run(&["--on-stop", "deregister"]);
+    agent.wait_for_line(": registered after_ms=", SOON).await;
+    let adopted = place.until_held(&instance, HealthStatus::Passing).await.registration;
+    assert!(adopted.vouching.incarnation > held.vouching.incarnation);
     assert_eq!(agent.stop(SOON).await.code(), Some(0));
     place.until_gone(&instance).await;
+    let removed = next_removal(&mut changes).await;
+    assert_eq!(removed.cause, Cause::Deregistered, "the only removal");
     tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("the service lives");
 }
 

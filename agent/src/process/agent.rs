@@ -77,6 +77,8 @@ pub struct Agent<V> {
 struct Member {
     service: ServiceName,
     instance: InstanceId,
+    ttl_ms: u64,
+    leaves_on_stop: bool,
     mailbox: Mailbox,
     standing: watch::Receiver<Standing>,
     was_registered: bool,
@@ -117,6 +119,11 @@ impl<V: Vouch> Agent<V> {
         let (mut is_stopping, mut failed) = (false, None);
         loop {
             self.show(&members);
+            // Those that are left are vouched for to the end, while others still drain.
+            if is_stopping && members.iter().all(Member::is_done_at_stop) {
+                members.iter().for_each(Member::say_left);
+                break;
+            }
             let deadline = self.deadline(&mut members);
             tokio::select! {
                 ended = running.join_next() => match ended {
@@ -137,7 +144,9 @@ impl<V: Vouch> Agent<V> {
                         let hurry = if is_stopping { "; hurrying" } else { "; the next one hurries" };
                         tracing::info!(%signal, "asked to stop{hurry}");
                         is_stopping = true;
-                        stop_all(&members, StopCause::Signal).await;
+                        for member in members.iter().filter(|member| !member.leaves_on_stop) {
+                            member.stop(StopCause::Signal, None).await;
+                        }
                     }
                     Wanted::Forward(signal) => {
                         for member in &members {
@@ -161,6 +170,8 @@ impl<V: Vouch> Agent<V> {
                 }
             }
         }
+        running.shutdown().await;
+        drop(heard);
         self.vouch.finish().await;
         failed.unwrap_or_else(|| code_of(codes, self.is_of_file && is_stopping))
     }
@@ -178,6 +189,7 @@ impl<V: Vouch> Agent<V> {
             let (mailbox, mail) = mailbox();
             let claims = self.vouch.claims(&plan, instance.clone(), mailbox.clone());
             let name = plan.service.clone();
+            let (ttl_ms, leaves_on_stop) = (plan.ttl_ms, plan.leaves_on_stop);
             let service = Service::new(plan, claims, shared.clone(), (mailbox.clone(), mail));
             let standing = service.standing();
             let span = tracing::info_span!("service", service = %name, instance = %instance);
@@ -185,6 +197,8 @@ impl<V: Vouch> Agent<V> {
             members.push(Member {
                 service: name,
                 instance,
+                ttl_ms,
+                leaves_on_stop,
                 mailbox,
                 standing,
                 was_registered: false,
@@ -225,6 +239,20 @@ impl<V: Vouch> Agent<V> {
 }
 
 impl Member {
+    fn is_done_at_stop(&self) -> bool {
+        self.leaves_on_stop || self.standing.borrow().ended.is_some()
+    }
+
+    fn say_left(&self) {
+        if self.standing.borrow().is_registered {
+            let (service, instance, ttl_ms) = (&self.service, &self.instance, self.ttl_ms);
+            tracing::info!(
+                %service, %instance, ttl_ms,
+                "left registered: the next agent takes it over, or it ends with its lease (--on-stop deregister takes it back)"
+            );
+        }
+    }
+
     fn tell_progress(&mut self) {
         if self.standing.borrow().has_left && !self.was_told && !self.drains.is_empty() {
             self.was_told = true;

@@ -13,7 +13,7 @@ use super::child::Launch;
 use super::core::backoff::Restart;
 use super::core::supervision::{CheckPlan, Plan};
 use super::core::thresholds::Thresholds;
-use super::settings::{CheckSetting, Port, RestartSetting, ServiceSettings, What};
+use super::settings::{CheckSetting, OnStop, Port, RestartSetting, ServiceSettings, What};
 use super::vouching::Description;
 use crate::core::spec::InstanceSpec;
 
@@ -61,6 +61,8 @@ pub struct ServicePlan {
     pub stop_signal: Signal,
     /// Somebody may listen on its ports before it is started.
     pub allow_open_port: bool,
+    /// It lives on when the agent stops, and its registration with it, for the next agent.
+    pub leaves_on_stop: bool,
     /// Of its software.
     pub version: Option<String>,
     /// Labels.
@@ -89,6 +91,10 @@ impl ServicePlan {
             let reason = "there is nothing to tell whether the service lives: give a command, a port or a check";
             problems.push(("check", reason.to_owned()));
         }
+        if has_child && settings.on_stop == Some(OnStop::Leave) {
+            let reason = "leave is for services that run by themselves: one that the agent started stops with it";
+            problems.push(("on_stop", reason.to_owned()));
+        }
         let ttl_ms = settings.ttl.as_ms();
         if ttl_ms == 0 {
             // On the wire it would mean "without lease"; for this there is the command line.
@@ -110,6 +116,7 @@ impl ServicePlan {
                 .then(|| Launch { command: settings.command.clone(), directory: settings.directory.clone() }),
             stop_signal: settings.stop_signal.0,
             allow_open_port: settings.allow_open_port,
+            leaves_on_stop: settings.on_stop.map_or(!has_child, |on_stop| on_stop == OnStop::Leave),
             version: settings.service_version.clone(),
             tags: settings.tag.clone(),
             metadata: settings.metadata.iter().map(|entry| (entry.0.clone(), entry.1.clone())).collect(),

@@ -19,7 +19,7 @@ use super::guard;
 use super::plan::ServicePlan;
 pub use check::{CheckError, CheckSetting, What};
 pub use port::{Port, PortError};
-pub use service::{Limit, Metadata, RestartSetting, ServiceSettings, StopSignal};
+pub use service::{Limit, Metadata, OnStop, RestartSetting, ServiceSettings, StopSignal};
 
 /// The key of a service in the file.
 const TABLE: &str = "service";

@@ -12,6 +12,7 @@ use muster_schemas::event::{EventKind, Sender};
 use muster_schemas::instance::{Locality, Node};
 use muster_schemas::{AgentId, InstanceId, ServiceName, Subjects};
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use super::advertise::Advertised;
@@ -42,6 +43,8 @@ pub struct Vouching {
     advertised: watch::Receiver<Option<Advertised>>,
     drains: Option<mpsc::Receiver<Drain>>,
     instances: Vec<(ServiceName, InstanceId)>,
+    /// Everything that shares the session.
+    tasks: JoinSet<()>,
 }
 
 /// What all instances of an agent have in common.
@@ -103,6 +106,7 @@ impl Vouching {
             advertised,
             drains,
             instances: Vec::new(),
+            tasks: JoinSet::new(),
         })
     }
 }
@@ -150,13 +154,13 @@ impl Vouch for Vouching {
             mailbox,
         };
         let span = tracing::info_span!("service", service = %plan.service, instance = %instance);
-        tokio::spawn(claiming.run(desired).instrument(span));
+        self.tasks.spawn(claiming.run(desired).instrument(span));
         Claim::new(wanted)
     }
 
     fn heard(&mut self) -> mpsc::Receiver<Heard> {
         let (sender, heard) = mpsc::channel(HEARD_CAPACITY);
-        tokio::spawn(superseded(Arc::clone(&self.vouch), sender.clone()));
+        self.tasks.spawn(superseded(Arc::clone(&self.vouch), sender.clone()));
         if let Some(drains) = self.drains.take() {
             tokio::spawn(drained(drains, sender.clone()));
         }
@@ -166,10 +170,15 @@ impl Vouch for Vouching {
         heard
     }
 
-    async fn finish(self) {
-        // Whoever still holds it has ended by now, but may not have let go yet; then the session ends with the process.
-        let Some(vouch) = Arc::into_inner(self.vouch) else { return };
-        if tokio::time::timeout(FINISH_WITHIN, vouch.stop()).await.is_err() {
+    async fn finish(mut self) {
+        let end = async {
+            // Each ends once nobody wants anything of it any more.
+            while self.tasks.join_next().await.is_some() {}
+            if let Some(vouch) = Arc::into_inner(self.vouch) {
+                vouch.stop().await;
+            }
+        };
+        if tokio::time::timeout(FINISH_WITHIN, end).await.is_err() {
             tracing::debug!("the session did not end in time");
         }
     }

@@ -62,6 +62,10 @@ pub struct ServiceSettings {
     /// Whether a service that failed is started again, after 1 s, 2 s, 4 s, … up to a minute
     #[arg(long, value_name = "WHEN", default_value = "never")]
     pub restart: RestartSetting,
+    /// What becomes of the registration when the agent stops: taken back, or left to the next agent and the ttl
+    /// [default: leave for a service that runs by itself; one that the agent started stops with it]
+    #[arg(long, value_name = "WHAT")]
+    pub on_stop: Option<OnStop>,
     /// Start the service although somebody listens on one of its ports already (SO_REUSEPORT)
     #[arg(long)]
     pub allow_open_port: bool,
@@ -151,6 +155,15 @@ pub enum RestartSetting {
     Never,
     /// Started again unless it ended with code 0.
     OnFailure,
+}
+
+/// What becomes of a registration when the agent stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum OnStop {
+    /// Taken back.
+    Deregister,
+    /// Left: the next agent takes it over, or it ends with its lease.
+    Leave,
 }
 
 /// `KEY=VALUE`.

@@ -59,6 +59,15 @@ fn every_port_without_a_check_must_be_open_unless_said_otherwise_or_impossible()
 }
 
 #[test]
+fn the_registration_of_a_service_that_runs_by_itself_outlives_its_agent_unless_said_otherwise() {
+    assert!(service(&["--port", "a=1"]).leaves_on_stop);
+    assert!(!service(&["--port", "a=1", "--on-stop", "deregister"]).leaves_on_stop);
+    assert!(!service(&["--", "x"]).leaves_on_stop);
+    let (_, text) = complaints(&["run", "--service", "a", "--on-stop", "leave", "--", "x"], None);
+    assert!(text.contains("--on-stop: leave is for services that run by themselves"), "{text}");
+}
+
+#[test]
 fn every_check_may_have_its_own_numbers() {
     let check = "a=tcp interval=1s timeout=3s failures=7 successes=8";
     let plan = service(&["--port", "a=1", "--check", check, "--check-interval", "9s", "--check", "a=/x"]);

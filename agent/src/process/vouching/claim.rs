@@ -109,7 +109,11 @@ impl Claiming {
                 (None, _) => {}
             }
             tokio::select! {
-                changed = wanted.changed() => if changed.is_err() { return },
+                changed = wanted.changed() => if changed.is_err() {
+                    // Nobody took it back: the service lives on, and the next agent takes it over.
+                    held.into_iter().for_each(|held| held.vouched.forget());
+                    return;
+                },
                 // The address came to be known.
                 Ok(()) = self.advertised.changed() => {}
                 status = changed(&mut held) => self.stands(held.as_mut(), status).await,
