@@ -20,6 +20,8 @@ use crate::signals::Signals;
 
 /// How long a registration waits to be confirmed.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a session is kept for a deregistration in the background, which itself is given 5 s.
+const DEREGISTRATION_WITHIN: Duration = Duration::from_secs(6);
 
 /// Registers instances and vouches for them. Cheap to clone; all clones are one agent on one connection.
 ///
@@ -187,18 +189,38 @@ impl Registrar {
             };
             Error::new(kind, error.to_string()).because(error)
         })?;
-        Ok(Registered { vouched, patience: self.patience, _session: self.vouch.clone() })
+        let session = Session { vouch: self.vouch.clone(), status: vouched.status() };
+        Ok(Registered { vouched, session, patience: self.patience })
     }
 }
 
-/// A registration in force. Dropping it takes the registration back in the background.
+/// A registration in force. Dropping it takes the registration back in the background, if the program still runs.
 #[derive(Debug)]
 #[must_use = "dropping it takes the registration back"]
 pub struct Registered {
-    // Before the session: dropped first, so that the session is still there to take it back.
+    // The first field is dropped first: that begins the deregistration, during which the second keeps the session.
     vouched: Vouched,
+    session: Session,
     patience: Duration,
-    _session: Arc<Vouch>,
+}
+
+/// Keeps the session until nothing more will come of a vouching: the session's end would cut its deregistration off.
+#[derive(Debug)]
+struct Session {
+    vouch: Arc<Vouch>,
+    status: watch::Receiver<Status>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let (vouch, mut status) = (self.vouch.clone(), self.status.clone());
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                drop(tokio::time::timeout(DEREGISTRATION_WITHIN, status.wait_for(Status::is_final)).await);
+                drop(vouch);
+            });
+        }
+    }
 }
 
 impl Registered {
@@ -217,7 +239,7 @@ impl Registered {
     /// How the registration stands, and every change of that.
     #[must_use]
     pub fn status(&self) -> watch::Receiver<Status> {
-        self.vouched.status()
+        self.session.status.clone()
     }
 
     /// Waits until a registry has confirmed it, at most for the builder's `patience`.
