@@ -50,6 +50,14 @@ pub(crate) fn condition(instance: &Instance) -> String {
     }
 }
 
+/// `1 instance`, `2 instances`.
+pub(crate) fn instances(count: u64) -> String {
+    match count {
+        1 => "1 instance".to_owned(),
+        count => format!("{count} instances"),
+    }
+}
+
 /// `yes` or `no`.
 pub(crate) fn yes_no(value: bool) -> String {
     if value { "yes" } else { "no" }.to_owned()

@@ -156,3 +156,6 @@ pub(crate) fn proof(evidence: &Evidence) -> String {
     proof.extend(evidence.detail.clone());
     if proof.is_empty() { String::new() } else { format!(" ({})", proof.join("; ")) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use muster_schemas::subject::Query;
 
 use crate::error::CommandError;
 use crate::session::Session;
-use crate::show::{condition, endpoints, table, yes_no};
+use crate::show::{self, condition, endpoints, table, yes_no};
 
 /// List the instances of a service.
 #[derive(clap::Args)]
@@ -45,7 +45,7 @@ impl Instances {
             return match (total, reply.state) {
                 (0, CatalogState::Ready) => format!("{} has no instance", self.service),
                 (0, _) => format!("unknown: the log was lost, and {} may come back", self.service),
-                _ => format!("{} has {total} instances, and none fits", self.service),
+                _ => format!("{} has {}, and none fits", self.service, show::instances(total.into())),
             };
         }
         let rows = instances.iter().map(|instance| {

@@ -1,5 +1,6 @@
 //! `muster snapshot`: everything that is registered, at one revision.
 
+use muster_schemas::pulse::CatalogState;
 use muster_schemas::query::Request;
 use muster_schemas::subject::Query;
 
@@ -28,7 +29,11 @@ impl Snapshot {
                 })
             });
             let table = table(&["SERVICE", "INSTANCE", "ENDPOINTS", "HEALTH", "REVISION"], rows);
-            format!("{table}\nrevision {} of epoch {}", reply.revision, reply.epoch)
+            let doubt = match reply.state {
+                CatalogState::Ready => "",
+                _ => "\nThe log was lost: some may be missing until their agents are back.",
+            };
+            format!("{table}\nrevision {} of epoch {}{doubt}", reply.revision, reply.epoch)
         });
         Ok(())
     }

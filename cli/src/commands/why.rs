@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::error::CommandError;
 use crate::log_read::{self, Entry};
 use crate::session::Session;
-use crate::show::{condition, table};
+use crate::show::{condition, instances, table};
 use crate::story::sentence;
 
 /// Say what happened to a service or an instance, in plain words, from the log.
@@ -20,9 +20,9 @@ pub(crate) struct Why {
     service: ServiceName,
     /// The instance; without it, all of the service's
     instance: Option<InstanceId>,
-    /// Only the last so many events
-    #[arg(long, value_name = "COUNT")]
-    last: Option<usize>,
+    /// The last so many events
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
+    last: usize,
 }
 
 #[derive(Serialize)]
@@ -41,25 +41,26 @@ struct Biography {
     service: ServiceName,
     instance: Option<InstanceId>,
     now: String,
+    /// Events that are not shown because they lie further back.
+    earlier: usize,
     events: Vec<Line>,
 }
 
 impl Why {
     pub(crate) async fn run(&self, session: &Session) -> Result<(), CommandError> {
-        let (entries, catalog) = log_read::read(session, &self.service, self.instance.as_ref()).await?;
-        let about_it = entries.iter().any(|entry| target(session, entry).is_some());
-        if !about_it {
+        let history = log_read::read(session, &self.service, self.instance.as_ref(), self.last).await?;
+        if history.about_it == 0 {
             return Err(CommandError::Failed(format!(
                 "the log says nothing about {}; `muster services` lists what is registered",
                 self.name()
             )));
         }
-        let skipped = entries.len().saturating_sub(self.last.unwrap_or(usize::MAX));
-        let events: Vec<Line> = entries.iter().skip(skipped).map(|entry| line(session, entry)).collect();
+        let events: Vec<Line> = history.entries.iter().map(|entry| line(session, entry)).collect();
         let biography = Biography {
             service: self.service.clone(),
             instance: self.instance.clone(),
-            now: self.now(&catalog),
+            now: self.now(&history.catalog),
+            earlier: history.earlier,
             events,
         };
         session.print(&biography, || {
@@ -68,7 +69,12 @@ impl Why {
                 [line.at.to_string(), line.revision.to_string(), instance, line.text.clone()]
             });
             let table = table(&["WHEN", "REVISION", "INSTANCE", "WHAT"], rows);
-            format!("{table}\nNow: {}.", biography.now)
+            let earlier = match biography.earlier {
+                0 => String::new(),
+                1 => "\n1 earlier event is not shown (--last).".to_owned(),
+                count => format!("\n{count} earlier events are not shown (--last)."),
+            };
+            format!("{table}{earlier}\nNow: {}.", biography.now)
         });
         Ok(())
     }
@@ -84,7 +90,7 @@ impl Why {
         let Some(instance) = &self.instance else {
             let service = catalog.service(&self.service);
             return match service.map(|service| (service.total(), service.routable())) {
-                Some((total, routable)) if total > 0 => format!("{total} instances, {routable} of them routable"),
+                Some((total, routable)) if total > 0 => format!("{}, {routable} of them routable", instances(total.into())),
                 _ => "no instance".into(),
             };
         };
@@ -99,19 +105,12 @@ impl Why {
     }
 }
 
-fn target(session: &Session, entry: &Entry) -> Option<String> {
-    match session.subjects().parse(&entry.subject) {
-        Ok(muster_schemas::subject::Subject::Event { target, .. }) => target.map(|(_, instance)| instance.to_string()),
-        _ => None,
-    }
-}
-
 fn line(session: &Session, entry: &Entry) -> Line {
     let change = entry.folded.change.as_ref().map(|change| format!("{:?}", change.change).to_lowercase());
     Line {
         revision: entry.sequence,
         at: entry.at,
-        instance: target(session, entry),
+        instance: entry.instance(session.subjects()).map(|instance| instance.to_string()),
         outcome: entry.folded.outcome.as_str(),
         change,
         text: sentence(session.subjects(), entry),

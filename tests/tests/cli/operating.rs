@@ -37,7 +37,7 @@ async fn maintenance_keeps_an_instance_from_being_used_until_it_is_ended_or_its_
     assert_eq!(on.stdout, "orders/a is in maintenance");
     let instances = world.run(&["instances", "orders"]).await;
     assert_eq!(instances.rows()[1][2..4], ["passing, maintenance by alice (disk swap)", "no"]);
-    assert_eq!(world.run(&["instances", "orders", "--routable"]).await.stdout, "orders has 1 instances, and none fits");
+    assert_eq!(world.run(&["instances", "orders", "--routable"]).await.stdout, "orders has 1 instance, and none fits");
 
     let off = world.run(&["maintenance", "off", "orders", "a"]).await.expect_code(0);
     assert_eq!(off.stdout, "orders/a is out of maintenance");

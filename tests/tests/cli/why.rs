@@ -41,10 +41,11 @@ async fn a_late_message_of_an_earlier_life_is_told_as_ignored() {
     let why = world.run(&["why", "orders"]).await.expect_code(0);
     let told = "a registration by agent/web1 was ignored: it was late, or of an earlier life (stale)";
     assert!(why.stdout.contains(told), "{why:?}");
-    assert!(why.stdout.ends_with("Now: 1 instances, 1 of them routable."), "{why:?}");
+    assert!(why.stdout.ends_with("Now: 1 instance, 1 of them routable."), "{why:?}");
 
     let last = world.run(&["why", "orders", "--last", "1"]).await.expect_code(0);
-    assert_eq!(last.stdout.lines().count(), 3, "{last:?}");
+    assert!(last.stdout.contains("\n2 earlier events are not shown (--last).\n"), "{last:?}");
+    assert_eq!(last.stdout.lines().count(), 4, "{last:?}");
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::{Finding, Verdict};
 use crate::session::Session;
+use crate::show::instances;
 
 /// How long registries get to answer a ping.
 const PING_WINDOW: Duration = Duration::from_millis(500);
@@ -32,7 +33,9 @@ pub(super) async fn check(session: &Session) -> Vec<Finding> {
         }
         _ => Finding::ok("replicas", count),
     };
-    let found = format!("{} is at revision {}, {} instances", status.replica, status.revision, status.instances);
+    let (replica, revision) = (&status.replica, status.revision);
+    let held = instances(status.instances);
+    let found = format!("{replica} is at revision {revision}, {held}");
     let state = match status.state {
         CatalogState::Ready => Finding::ok("registry", found),
         CatalogState::Recovering => {

@@ -5,7 +5,7 @@ use muster_discovery::{Change, Snapshot, State, Update};
 use muster_schemas::{Cause, Instance, ServiceName, Timestamp};
 
 use crate::columns::Columns;
-use crate::show::{condition, endpoints};
+use crate::show::{condition, endpoints, instances};
 use crate::story;
 
 /// Time, what, instance, endpoints, health: as wide as they usually are, so that few lines shift.
@@ -47,10 +47,7 @@ impl Lines {
             lines.push(self.columns.line([&now, "LISTED", &name, &endpoints, &condition, &provenance(instance)]));
         }
         let name = self.scope(service);
-        let count = match list.len() {
-            1 => "1 instance".to_owned(),
-            count => format!("{count} instances"),
-        };
+        let count = instances(list.len() as u64);
         lines.push(match list.state() {
             State::Verified => format!("{now}  {name}: {count}, verified; now what changes:"),
             State::Unknown { since } => {
