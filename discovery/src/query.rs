@@ -12,6 +12,9 @@ use crate::core::io::{Ask, AskFailure, Scope};
 /// A replica that is behind says so after 500 ms; one that says nothing for so long is frozen or gone.
 const ANSWER_WITHIN: Duration = Duration::from_millis(1_200);
 
+/// A round trip that takes longer has met a replica that is frozen; what follows on the connection comes after it anyhow.
+const ROUND_TRIP_WITHIN: Duration = Duration::from_millis(400);
+
 /// The header that marks a reply of the NATS Services API as an error.
 const ERROR_CODE_HEADER: &str = "Nats-Service-Error-Code";
 
@@ -39,7 +42,8 @@ pub(crate) async fn ask(client: &Client, subjects: &Subjects, ask: &Ask) -> Resu
 /// Makes a round trip on the connection: afterwards the server has taken every earlier subscription.
 /// Which answer comes, and whether one comes at all, does not matter: *no responders* is the server's own word.
 pub(crate) async fn round_trip(client: &Client, subjects: &Subjects) {
-    if let Err(AskFailure::Failed) = exchange(client, subjects.query(&Subject::Status), Vec::new()).await.map(drop) {
+    let asked = exchange(client, subjects.query(&Subject::Status), Vec::new());
+    if !matches!(tokio::time::timeout(ROUND_TRIP_WITHIN, asked).await, Ok(Ok(_))) {
         tracing::debug!("nobody answered a query of status");
     }
 }
