@@ -13,7 +13,7 @@ use crate::process::advertise::Advertised;
 use crate::process::core::supervision::{Input, REMOVAL_SEEN_WITHIN_MS, Withdrawal};
 use crate::process::plan::ServicePlan;
 use crate::process::service::{Claims, Mail, Mailbox};
-use crate::vouch::{Status, Vouch, Vouched};
+use crate::vouch::{Pending, Status, Vouch, Vouched};
 
 /// How long a removal is waited for while there is no connection and no registration was confirmed.
 const UNHEARD_WITHIN: Duration = Duration::from_millis(200);
@@ -184,6 +184,13 @@ impl Claiming {
                  two, or give them different ids with --instance"
             ),
             Status::Refused(_) | Status::Fenced(_) => tracing::error!("not registered, the registration is {status}"),
+            // The link says by itself that there is no connection.
+            Status::Pending(Pending::Retrying { .. } | Pending::Confirming { problem: Some(_) }) => {
+                let key = format!("pending {}/{}", self.plan.service, self.instance);
+                muster_runtime::logging::limited(&key, |suppressed| {
+                    tracing::warn!(suppressed, "not registered yet: the registration is {status}");
+                });
+            }
             _ => tracing::debug!("the registration is {status}"),
         }
         if is_registered != held.was_registered {
