@@ -49,7 +49,9 @@ fn lines_of_compose(compose: &Value) -> Vec<Vec<String>> {
         // The image of the demo services starts their agent; see the Dockerfile.
         let entry = if given.is_empty() && target == Some("demo") { vec!["muster-agent".to_owned()] } else { given };
         lines.push([entry, words(&service["command"])].concat());
-        lines.push(words(&service["healthcheck"]["test"]).split_off(1.min(words(&service["healthcheck"]["test"]).len())));
+        lines.push(
+            words(&service["healthcheck"]["test"]).split_off(1.min(words(&service["healthcheck"]["test"]).len())),
+        );
     }
     lines.retain(|line| line.first().is_some_and(|program| program.starts_with("muster")));
     lines
@@ -99,7 +101,9 @@ fn the_programs_accept_what_systemd_gives_them() {
 #[test]
 fn a_flag_or_command_that_does_not_exist_is_found() {
     let text = text_of("docker-compose.yml");
-    for (right, wrong) in [("--replica-id", "--replicaid"), ("\"status\"", "\"sttus\""), ("- run", "- runn"), ("--port=", "--prt=")] {
+    for (right, wrong) in
+        [("--replica-id", "--replicaid"), ("\"status\"", "\"sttus\""), ("- run", "- runn"), ("--port=", "--prt=")]
+    {
         let broken = compose(&text.replace(right, wrong));
         let found: Vec<String> = lines_of_compose(&broken).iter().flat_map(|line| complaints(line)).collect();
         assert!(!found.is_empty(), "`{wrong}` instead of `{right}` was not noticed");
