@@ -116,7 +116,7 @@ mod tests {
         fs::create_dir_all(&tools).unwrap();
         let newer = pretender(&tools, "nats-server: v2.15.1");
         let found = in_checkout(&checkout.path().join("target/debug/muster"));
-        assert_eq!(found, [newer.clone()]);
+        assert_eq!(found, std::slice::from_ref(&newer));
         let server = first_that_works(vec![too_old.clone()], found).unwrap();
         let version = "2.15.1".to_owned();
         assert_eq!(server, NatsServer { path: newer, version });
