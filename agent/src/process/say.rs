@@ -33,8 +33,8 @@ pub(super) fn say(saying: &Saying) {
         Saying::UsableAgain => info!("no longer critical: registering again"),
         Saying::Stopping { cause } => info!(because = because(*cause), "stopping"),
         Saying::Deregistered { after_ms, confirmed, was_confirmed } => match (confirmed, was_confirmed) {
-            (true, _) => info!(after_ms, "deregistered"),
-            (false, false) => info!(after_ms, "not registered any more, as far as it was"),
+            (true, true) => info!(after_ms, "deregistered"),
+            (_, false) => info!(after_ms, "not registered any more, as far as it was"),
             (false, true) => {
                 warn!(after_ms, "no registry confirmed the removal in time: consumers see it at the end of the lease");
             }

@@ -31,7 +31,7 @@ const SERVICES_MAX: usize = 1_000;
 /// Examples:
 ///   muster-agent run --service orders --port http=8080 --check http=/healthz -- ./orders
 ///   muster-agent run --service db --port postgres=5432         (runs by itself; is only watched)
-///   muster-agent run --config services.toml                    (several: one table [[service]] each)
+///   muster-agent run --config services.toml                    (several; see muster-agent run --help)
 #[derive(Debug, Parser)]
 #[command(name = "muster-agent", verbatim_doc_comment, subcommand_required = true, arg_required_else_help = true)]
 pub struct AgentSettings {
