@@ -120,14 +120,7 @@ impl Vouch {
         let (drain_sender, drains) = mpsc::channel(DRAINS_WAITING);
         let (subjects, agent) = (settings.subjects.clone(), settings.agent.clone());
         let task = tokio::spawn(shell::run(settings, Arc::clone(&desk), superseded_sender, drain_sender));
-        Self {
-            desk,
-            subjects,
-            agent,
-            superseded,
-            drains: Some(drains),
-            task,
-        }
+        Self { desk, subjects, agent, superseded, drains: Some(drains), task }
     }
 
     /// Vouches for an instance from now on: registers it as soon as that is possible, and again whenever that is needed.

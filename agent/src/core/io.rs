@@ -1,11 +1,11 @@
 //! The seam between core and shell: what happened, and what is to be done.
 
+use muster_schemas::Health;
 use muster_schemas::SessionId;
 use muster_schemas::agent::DrainRequest;
 use muster_schemas::event::DeregisterReason;
 use muster_schemas::heartbeat::Connection;
 use muster_schemas::subject::Verb;
-use muster_schemas::Health;
 
 use super::spec::InstanceSpec;
 use super::status::Status;

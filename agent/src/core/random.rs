@@ -1,6 +1,6 @@
-//! Jitter from a seed, so that a history can be replayed.
+//! Jitter and the lower bits of ids, from a seed, so that a history can be replayed.
 
-/// `SplitMix64` (Steele, Lea, Flood 2014): enough for spreading requests over time, and nothing else.
+/// `SplitMix64` (Steele, Lea, Flood 2014): spreads and tells apart, and is no secret.
 #[derive(Debug, Clone)]
 pub(super) struct Random(u64);
 
@@ -20,5 +20,10 @@ impl Random {
     /// From 0 to `max`, both included.
     pub(super) fn up_to(&mut self, max: u64) -> u64 {
         self.next() % max.saturating_add(1)
+    }
+
+    /// All 128 bits of it.
+    pub(super) fn bits(&mut self) -> u128 {
+        (u128::from(self.next()) << 64) | u128::from(self.next())
     }
 }

@@ -27,8 +27,8 @@ pub enum Status {
     },
     /// Another session took it over; nothing more is claimed.
     Displaced {
-        /// The session that did.
-        by: Option<SessionId>,
+        /// Who did, if a registry could tell.
+        by: Option<Holder>,
     },
     /// Being taken back.
     Deregistering,
@@ -102,10 +102,7 @@ impl Status {
     /// Nothing more will come.
     #[must_use]
     pub fn is_final(&self) -> bool {
-        matches!(
-            self,
-            Self::Displaced { .. } | Self::Deregistered(_) | Self::Superseded | Self::Stopped
-        )
+        matches!(self, Self::Displaced { .. } | Self::Deregistered(_) | Self::Superseded | Self::Stopped)
     }
 
     /// A registry confirmed it.
@@ -132,7 +129,10 @@ impl std::fmt::Display for Status {
                  instance ids",
                 holder.agent
             ),
-            Self::Displaced { .. } => out.write_str("displaced: another session registered the same instance id"),
+            Self::Displaced { by } => {
+                out.write_str("displaced: another agent registered the same instance id")?;
+                by.as_ref().map_or(Ok(()), |holder| write!(out, " ({})", holder.agent))
+            }
             Self::Deregistering => out.write_str("being taken back"),
             Self::Deregistered(DeregisterOutcome::Unconfirmed { problem }) => {
                 write!(out, "taken back, unconfirmed: {problem}")

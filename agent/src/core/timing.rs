@@ -25,7 +25,7 @@ pub struct Timing {
     pub announce_window_ms: u64,
     /// How long after its start, and after a reconnect, the agent looks for a second one of its id.
     pub self_check_ms: u64,
-    /// Within how long after a reconnect everything is confirmed once more.
+    /// Over how long everything is confirmed once more after a reconnect or a freeze.
     pub recheck_window_ms: u64,
 }
 
@@ -36,7 +36,7 @@ impl Default for Timing {
             acknowledge_ms: 2_000,
             answer_ms: 1_000,
             retry_first_ms: 100,
-            retry_max_ms: 5_000,
+            retry_max_ms: 2_000,
             behind_limit_ms: 5_000,
             duplicate_ms: 3_000,
             fenced_first_ms: 10_000,

@@ -57,10 +57,7 @@ impl Desk {
         }
         open.last_claim += 1;
         let claim = ClaimId(open.last_claim);
-        let orders = Orders {
-            register: Some((spec, news)),
-            ..Orders::default()
-        };
+        let orders = Orders { register: Some((spec, news)), ..Orders::default() };
         open.orders.insert(claim, orders);
         drop(open);
         self.left.notify_one();

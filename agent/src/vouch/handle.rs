@@ -143,19 +143,13 @@ impl Vouched {
                 }
             }
         };
-        tokio::time::timeout(within + OVERTIME, end)
-            .await
-            .unwrap_or_else(|_| ended_before())
+        tokio::time::timeout(within + OVERTIME, end).await.unwrap_or_else(|_| ended_before())
     }
 
     /// Takes the instance back without waiting here: [`Vouched::status`] ends with [`Status::Deregistered`].
     pub fn start_deregistration(mut self, reason: DeregisterReason, detail: Option<String>, within: Duration) {
         let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
-        self.withdraw(Withdrawal {
-            reason,
-            detail,
-            within_ms,
-        });
+        self.withdraw(Withdrawal { reason, detail, within_ms });
     }
 
     /// Vouches for it no longer, and leaves it registered: a static instance stays, another one ends with its lease.
@@ -166,25 +160,18 @@ impl Vouched {
 
     fn withdraw(&mut self, withdrawal: Withdrawal) {
         self.leave_on_drop = true;
-        self.desk
-            .leave(self.claim, |orders| orders.deregister = Some(withdrawal));
+        self.desk.leave(self.claim, |orders| orders.deregister = Some(withdrawal));
     }
 }
 
 fn ended_before() -> DeregisterOutcome {
-    DeregisterOutcome::Unconfirmed {
-        problem: "the session ended before it was confirmed".to_owned(),
-    }
+    DeregisterOutcome::Unconfirmed { problem: "the session ended before it was confirmed".to_owned() }
 }
 
 impl Drop for Vouched {
     fn drop(&mut self) {
         if !self.leave_on_drop {
-            self.withdraw(Withdrawal {
-                reason: DeregisterReason::Stopped,
-                detail: None,
-                within_ms: DROPPED_WITHIN_MS,
-            });
+            self.withdraw(Withdrawal { reason: DeregisterReason::Stopped, detail: None, within_ms: DROPPED_WITHIN_MS });
         }
     }
 }

@@ -30,12 +30,7 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new(client: Client, changed: Option<Arc<Notify>>) -> Self {
-        Self {
-            client,
-            changed,
-            connects: 0,
-            known: None,
-        }
+        Self { client, changed, connects: 0, known: None }
     }
 
     /// Waits until somebody says that the connection changed; for ever if nobody does.

@@ -157,13 +157,7 @@ impl Shell {
     }
 
     async fn order(&mut self, claim: ClaimId, orders: Orders) {
-        let Orders {
-            register,
-            update,
-            health,
-            deregister,
-            forget,
-        } = orders;
+        let Orders { register, update, health, deregister, forget } = orders;
         if let Some((spec, news)) = register {
             self.begin(claim, spec, news).await;
         }
@@ -182,11 +176,7 @@ impl Shell {
     }
 
     async fn begin(&mut self, claim: ClaimId, spec: InstanceSpec, news: Arc<watch::Sender<Status>>) {
-        let owner = Owner {
-            service: spec.service.clone(),
-            instance: spec.instance.clone(),
-            news,
-        };
+        let owner = Owner { service: spec.service.clone(), instance: spec.instance.clone(), news };
         self.owners.insert(claim, owner);
         self.step(Input::Register(claim, spec)).await;
     }
@@ -224,18 +214,10 @@ impl Shell {
                 let sent = self.client.publish(subject, payload.into());
                 let _ = tokio::time::timeout(ENQUEUE_WITHIN, sent).await;
             }
-            Effect::Request {
-                request,
-                subject,
-                payload,
-            } => self.request(request, subject, payload).await,
+            Effect::Request { request, subject, payload } => self.request(request, subject, payload).await,
             Effect::Status(claim, status) => self.tell(claim, status),
             Effect::Drain { claim, request, reply } => {
-                let drain = Drain {
-                    request,
-                    client: self.client.clone(),
-                    reply: reply.map(Into::into),
-                };
+                let drain = Drain { request, client: self.client.clone(), reply: reply.map(Into::into) };
                 self.drain(claim, drain).await;
             }
             Effect::Superseded(session) => {
@@ -256,11 +238,7 @@ impl Shell {
             Err(_) => "the connection takes nothing".to_owned(),
         };
         // What follows from it waits for its time: the core answers with a wait, never with another request at once.
-        self.core.step(
-            now(self.began),
-            Input::Answered(request, Answer::NotSent(&problem)),
-            &mut self.effects,
-        );
+        self.core.step(now(self.began), Input::Answered(request, Answer::NotSent(&problem)), &mut self.effects);
     }
 
     fn tell(&mut self, claim: ClaimId, status: Status) {
@@ -284,10 +262,7 @@ impl Shell {
             }
         };
         if let Some((drain, why)) = refused {
-            let reply = DrainReply {
-                result: "refused".to_owned(),
-                detail: Some(why.to_owned()),
-            };
+            let reply = DrainReply { result: "refused".to_owned(), detail: Some(why.to_owned()) };
             drain.tell(reply).await;
         }
     }

@@ -1,0 +1,103 @@
+//! What is said to the agent: probes, announcements, drains, notices.
+
+use muster_schemas::agent::{
+    AnnounceReply, AnnounceRequest, DrainReply, DrainRequest, Notice, ProbeReply, instance_key,
+};
+use muster_schemas::limits::QUERY_BYTES_MAX;
+use muster_schemas::subject::Verb;
+use serde::Serialize;
+
+use super::Voucher;
+use super::claim::{Claim, Doing, Unsaid};
+use super::io::{ClaimId, Effect, Effects, Now, Severity};
+
+/// Announced registrations are no further apart than this.
+const ANNOUNCE_STEP_MS_MAX: u64 = 50;
+
+impl Voucher {
+    pub(super) fn heard(&mut self, now: Now, verb: Verb, payload: &[u8], reply: Option<&str>, effects: &mut Effects) {
+        if payload.len() > QUERY_BYTES_MAX || self.session().is_none() {
+            return;
+        }
+        let reply = reply.filter(|reply| self.may_answer_to(reply));
+        match verb {
+            Verb::Probe => self.tell_what_is_vouched(reply, effects),
+            Verb::Announce => self.announce(now, payload, reply, effects),
+            Verb::Drain => self.drain(payload, reply, effects),
+            Verb::Notice => {
+                if let Ok(notice) = serde_json::from_slice::<Notice>(payload) {
+                    self.noticed(now, notice, effects);
+                }
+            }
+        }
+    }
+
+    /// Whoever asks chooses where the answer goes: not among Muster's own subjects, nor the broker's.
+    fn may_answer_to(&self, reply: &str) -> bool {
+        let first = reply.split('.').next();
+        !reply.starts_with('$') && first != Some(self.settings.subjects.prefix().as_str())
+    }
+
+    fn answer(reply: Option<&str>, body: &impl Serialize, effects: &mut Effects) {
+        if let Some(reply) = reply {
+            effects.push(Effect::Publish {
+                subject: reply.to_owned(),
+                // Serialising plain data into memory cannot fail.
+                payload: serde_json::to_vec(body).unwrap_or_default(),
+            });
+        }
+    }
+
+    fn tell_what_is_vouched(&self, reply: Option<&str>, effects: &mut Effects) {
+        let Some(session) = self.session() else { return };
+        let listed = self.claims.values().filter_map(|claim| {
+            let key = instance_key(&claim.spec.service, &claim.spec.instance);
+            Some((key, claim.vouched()?))
+        });
+        let incarnations = listed.collect();
+        Self::answer(reply, &ProbeReply { session, incarnations }, effects);
+    }
+
+    /// Everything is registered again, one after the other.
+    fn announce(&mut self, now: Now, payload: &[u8], reply: Option<&str>, effects: &mut Effects) {
+        let Some(session) = self.session() else { return };
+        // A body that is not understood is still a wish.
+        let wish: AnnounceRequest = serde_json::from_slice(payload).unwrap_or_default();
+        let announced = |(id, claim): (&ClaimId, &Claim)| claim.is_announced().then_some(*id);
+        let ids: Vec<ClaimId> = self.claims.iter().filter_map(announced).collect();
+        let instances = u32::try_from(ids.len()).unwrap_or(u32::MAX);
+        Self::answer(reply, &AnnounceReply { session, instances }, effects);
+        let why = if wish.reason.is_empty() { "no reason given" } else { &wish.reason };
+        effects.say(
+            Severity::Info,
+            format!("a registry asked to register everything again ({why}): {instances} instances"),
+        );
+        let window_ms = self.settings.timing.announce_window_ms;
+        let count = u64::from(instances.max(1));
+        for (place, id) in (0_u64..).zip(ids) {
+            let wait_ms = (place * window_ms / count).min(place * ANNOUNCE_STEP_MS_MAX);
+            let Some(claim) = self.claims.get_mut(&id) else { continue };
+            claim.unsaid = Unsaid::Whole;
+            // What is on its way anyway is followed by this.
+            if claim.is_resting() {
+                self.plan(id, Doing::Publishing, now.ms + wait_ms);
+            }
+        }
+    }
+
+    fn drain(&self, payload: &[u8], reply: Option<&str>, effects: &mut Effects) {
+        match serde_json::from_slice::<DrainRequest>(payload) {
+            Ok(request) => {
+                let claim = self.named(&(request.service.clone(), request.instance.clone()));
+                effects.push(Effect::Drain { claim, request, reply: reply.map(str::to_owned) });
+            }
+            Err(error) => {
+                let refused = DrainReply {
+                    result: "refused".to_owned(),
+                    detail: Some(format!("the request was not understood: {error}")),
+                };
+                Self::answer(reply, &refused, effects);
+            }
+        }
+    }
+}
