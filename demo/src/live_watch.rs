@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use muster_discovery::schemas::entry::ProbeResult;
 use muster_discovery::{Change, Discovery, Instance, Snapshot, State, Update};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -143,10 +144,17 @@ fn condition(instance: &Instance) -> &'static str {
 }
 
 /// What convinced whoever caused the change, in a few words.
-pub(crate) fn reason(change: &Change) -> Option<String> {
+fn reason(change: &Change) -> Option<String> {
     let evidence = change.evidence()?;
-    let charged = evidence.charged_ms.map(|charged_ms| format!("silent for {charged_ms} ms of lease time"));
-    evidence.detail.clone().or_else(|| evidence.reason.clone()).or(charged)
+    let words = evidence.detail.clone().or_else(|| evidence.reason.clone());
+    let charged = evidence.charged_ms.map(|charged_ms| format!("{charged_ms} ms of lease time used up"));
+    let probe = evidence.probe.map(|probe| match probe {
+        ProbeResult::NoResponders => "nobody there when asked".to_owned(),
+        ProbeResult::Timeout => "no answer when asked".to_owned(),
+        ProbeResult::Unlisted => "its agent answers and does not vouch for it".to_owned(),
+    });
+    let known: Vec<String> = [words, charged, probe].into_iter().flatten().collect();
+    (!known.is_empty()).then(|| known.join(", "))
 }
 
 #[cfg(test)]

@@ -40,44 +40,37 @@ struct Arguments {
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let narrator = Narrator::new(arguments.json);
-    tokio::select! {
-        code = perform(&arguments, narrator) => code,
+    let (stage, code) = tokio::select! {
+        performed = perform(&arguments, narrator) => performed,
         name = told_to_stop() => {
-            narrator.aside(&format!("{name}: ending; everything that was started here is killed"));
+            narrator.aside(&format!("{name}: everything that was started here is killed"));
             // As a shell reports a program that an interrupt ended.
-            ExitCode::from(130)
+            return ExitCode::from(130);
         }
+    };
+    if let (true, Some(stage)) = (arguments.stay, &stage) {
+        narrator.aside(&stage.what_to_try().await);
+        let name = told_to_stop().await;
+        narrator.aside(&format!("{name}: everything is killed"));
     }
+    code
 }
 
-/// Plays all acts, tells what came of the promises, and leaves everything running if asked to.
-async fn perform(arguments: &Arguments, narrator: Narrator) -> ExitCode {
+/// Plays all acts and tells what came of the promises; what stands then is still running.
+async fn perform(arguments: &Arguments, narrator: Narrator) -> (Option<Stage>, ExitCode) {
     let mut promises = Promises::new(narrator);
     // The harness panics where something does not even start. That ends the demo, but its table is still owed.
     let played = AssertUnwindSafe(acts::play(&arguments.nats_server, narrator, &mut promises)).catch_unwind().await;
-    let stage = match played {
-        Ok(stage) => Some(stage),
-        Err(panic) => {
-            promises.broken_off(&what_went_wrong(&*panic));
-            None
-        }
-    };
-    if arguments.json {
-        narrator.result(&promises.to_json(stage.as_ref().map(Stage::broker_url)));
-    } else {
-        narrator.result(&promises.to_table());
+    let stage = played.map_err(|panic| promises.broken_off(&what_went_wrong(&*panic))).ok();
+    let url = stage.as_ref().map(Stage::broker_url);
+    narrator.result(&if arguments.json { promises.to_json(url) } else { promises.to_table() });
+    if promises.are_kept() {
+        return (stage, ExitCode::SUCCESS);
     }
     if let Some(stage) = &stage {
-        if !promises.are_kept() {
-            stage.print_logs();
-        }
-        if arguments.stay {
-            narrator.aside(&stage.what_to_try().await);
-            let name = told_to_stop().await;
-            narrator.aside(&format!("{name}: everything is killed"));
-        }
+        stage.print_logs();
     }
-    if promises.are_kept() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    (stage, ExitCode::FAILURE)
 }
 
 fn what_went_wrong(panic: &(dyn std::any::Any + Send)) -> String {

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 use serde_json::json;
 
 use crate::narrator::Narrator;
 use crate::stage::TTL;
+
+const MILLISECONDS_COLUMN: usize = 3;
 
 /// One promise, and what came of it.
 #[derive(Debug, Serialize)]
@@ -77,8 +79,11 @@ impl Promises {
             let row = [promise.promise, &promise.expected, &promise.seen, &milliseconds, verdict(promise.pass)];
             table.add_row(row.map(str::to_owned));
         }
-        for column in table.column_iter_mut() {
+        table.column_iter_mut().for_each(|column| {
             column.set_padding((0, 2));
+        });
+        if let Some(milliseconds) = table.column_mut(MILLISECONDS_COLUMN) {
+            milliseconds.set_cell_alignment(CellAlignment::Right);
         }
         let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
         format!("{}\n\n{} of {} promises kept", lines.join("\n"), self.kept(), self.list.len())
