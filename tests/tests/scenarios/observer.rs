@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use futures::StreamExt;
 use muster_discovery::{Change, Discovery, Snapshot, State, Update};
-use muster_registry::core::catalog::{Catalog, Record};
-use muster_schemas::{Cause, Instance, Revision, Subjects};
+use muster_registry::core::catalog::Catalog;
+use muster_registry::core::io::Record;
+use muster_schemas::{Cause, Instance, Revision, Subjects, Timestamp};
 use tokio::task::JoinHandle;
 
 use crate::world::SOON;
@@ -191,7 +192,11 @@ impl Observer {
             let Some(revision) = snapshot.revision().filter(|_| snapshot.is_verified()) else {
                 return Err(format!("no verified revision: {:?}", snapshot.state()));
             };
-            let catalog = fold(broker, &self.subjects, revision.sequence()).await?;
+            let catalog = fold(broker, &self.subjects, u64::MAX).await?;
+            // A list may be ahead of what is proven of the others: compared is what is proven to the log's end.
+            if catalog.revision() > revision.sequence() {
+                return Err(format!("verified through {revision:?}, the log ends at {}", catalog.revision()));
+            }
             if catalog.epoch() != Some(revision.epoch()) {
                 return Err(format!("the log is in epoch {:?}, the view in {:?}", catalog.epoch(), revision.epoch()));
             }
@@ -237,7 +242,7 @@ pub(crate) async fn fold(broker: &NatsServer, subjects: &Subjects, through: u64)
             let timestamp_ms = i64::try_from(info.published.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX);
             let record = Record {
                 sequence: info.stream_sequence,
-                timestamp_ms,
+                at: Timestamp::from_ms(timestamp_ms),
                 subject: &message.subject,
                 payload: &message.payload,
             };
