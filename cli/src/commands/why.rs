@@ -90,7 +90,9 @@ impl Why {
         let Some(instance) = &self.instance else {
             let service = catalog.service(&self.service);
             return match service.map(|service| (service.total(), service.routable())) {
-                Some((total, routable)) if total > 0 => format!("{}, {routable} of them routable", instances(total.into())),
+                Some((total, routable)) if total > 0 => {
+                    format!("{}, {routable} of them routable", instances(total.into()))
+                }
                 _ => "no instance".into(),
             };
         };

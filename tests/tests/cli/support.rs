@@ -80,7 +80,7 @@ pub(crate) async fn run(home: &TempDir, arguments: &[&str]) -> Ended {
 /// A broker with a registry that is ready.
 pub(crate) struct World {
     pub(crate) broker: NatsServer,
-    pub(crate) registry: Process,
+    _registry: Process,
     pub(crate) client: Client,
     pub(crate) home: TempDir,
 }
@@ -96,7 +96,7 @@ impl World {
             .args(["--server", &broker.url(), "--replica-id", "r1", "--listen-period", "200ms"])
             .start();
         registry.wait_for_line("answering queries", SOON).await;
-        Self { broker, registry, client, home: home() }
+        Self { broker, _registry: registry, client, home: home() }
     }
 
     /// `muster`, told where the broker is.

@@ -1,7 +1,9 @@
 //! Tells how a registration stands, line by line.
 
+use std::cell::RefCell;
+
 use chrono::Utc;
-use muster_agent::vouch::{DeregisterOutcome, InstanceSpec, Status};
+use muster_agent::vouch::{DeregisterOutcome, InstanceSpec, Pending, Status};
 use muster_runtime::output::write_line;
 use muster_schemas::Timestamp;
 use serde::Serialize;
@@ -15,6 +17,8 @@ pub(super) struct Standing {
     service: String,
     instance: String,
     endpoints: String,
+    /// People are not told the same twice in a row.
+    last_told: RefCell<String>,
 }
 
 /// One line for programs.
@@ -36,6 +40,7 @@ impl Standing {
             service: spec.service.to_string(),
             instance: spec.instance.to_string(),
             endpoints: endpoints.join(" "),
+            last_told: RefCell::default(),
         }
     }
 
@@ -54,7 +59,11 @@ impl Standing {
             // Plain data with string keys cannot fail to serialise.
             serde_json::to_string(&line).unwrap_or_default()
         } else {
-            format!("{at}  {}", self.sentence(status))
+            let sentence = self.sentence(status);
+            if is_passing_by(status) || self.last_told.replace(sentence.clone()) == sentence {
+                return;
+            }
+            format!("{at}  {sentence}")
         };
         let _ = write_line(&mut std::io::stdout().lock(), &line);
     }
@@ -85,6 +94,12 @@ impl Standing {
             _ => Err(CommandError::Failed(sentence)),
         }
     }
+}
+
+/// A step on the way that people need not be told of while nothing holds it up.
+fn is_passing_by(status: &Status) -> bool {
+    use Pending::{Confirming, Publishing, Starting};
+    matches!(status, Status::Pending(Starting | Publishing | Confirming { problem: None }) | Status::Deregistering)
 }
 
 fn word(status: &Status) -> &'static str {
