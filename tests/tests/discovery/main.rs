@@ -6,4 +6,5 @@ mod support;
 mod errors;
 mod faults;
 mod fold;
+mod registrar;
 mod views;
