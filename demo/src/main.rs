@@ -9,6 +9,7 @@ mod narrator;
 mod promises;
 mod stage;
 
+use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,6 +41,8 @@ struct Arguments {
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let narrator = Narrator::new(arguments.json);
+    // What the harness says is written for people; where in the code it says so is not for those who watch a demo.
+    std::panic::set_hook(Box::new(|panic| eprintln!("{}", what_went_wrong(panic.payload()))));
     let (stage, code) = tokio::select! {
         performed = perform(&arguments, narrator) => performed,
         name = told_to_stop() => {
@@ -61,7 +64,8 @@ async fn perform(arguments: &Arguments, narrator: Narrator) -> (Option<Stage>, E
     let mut promises = Promises::new(narrator);
     // The harness panics where something does not even start. That ends the demo, but its table is still owed.
     let played = AssertUnwindSafe(acts::play(&arguments.nats_server, narrator, &mut promises)).catch_unwind().await;
-    let stage = played.map_err(|panic| promises.broken_off(&what_went_wrong(&*panic))).ok();
+    let stage =
+        played.map_err(|panic| promises.broken_off(what_went_wrong(&*panic).lines().next().unwrap_or_default())).ok();
     let url = stage.as_ref().map(Stage::broker_url);
     narrator.result(&if arguments.json { promises.to_json(url) } else { promises.to_table() });
     if promises.are_kept() {
@@ -73,10 +77,9 @@ async fn perform(arguments: &Arguments, narrator: Narrator) -> (Option<Stage>, E
     (stage, ExitCode::FAILURE)
 }
 
-fn what_went_wrong(panic: &(dyn std::any::Any + Send)) -> String {
+fn what_went_wrong(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked");
-    text.lines().next().unwrap_or_default().to_owned()
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked").to_owned()
 }
 
 /// Waits for Ctrl-C and its like.

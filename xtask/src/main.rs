@@ -1,8 +1,10 @@
 //! `cargo xtask`: set-up, demo, tests and checks of the workspace, on any machine with Rust, a C compiler and Python.
 
 mod demo;
+mod docs;
 mod progress;
 mod run;
+mod schemas;
 mod setup;
 mod test;
 mod tidy;
@@ -28,6 +30,10 @@ enum Task {
     Demo(demo::Options),
     /// Run every check and every test; a table at the end says what passed, failed and was skipped, and why.
     Test(test::Options),
+    /// Write the JSON Schemas of everything on the wire from the Rust types.
+    Schemas(schemas::Options),
+    /// Write the reference of settings, commands, metrics and exit codes from what the programs say of themselves.
+    Docs(docs::Options),
     /// Check the style that a program can check.
     Tidy,
 }
@@ -37,6 +43,8 @@ fn main() -> ExitCode {
         Task::Setup => setup::setup().map(|()| true),
         Task::Demo(options) => demo::demo(&options),
         Task::Test(options) => test::test(&options),
+        Task::Schemas(options) => schemas::schemas(&options),
+        Task::Docs(options) => docs::docs(&options).map(|()| true),
         Task::Tidy => tidy::tidy().map(|()| true),
     };
     match outcome {

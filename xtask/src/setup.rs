@@ -23,7 +23,7 @@ pub(crate) use nats_server::version_of as nats_server_version;
 pub(crate) fn setup() -> Result<()> {
     let started = Instant::now();
     say!("Checking what this machine has");
-    prerequisites::check(prerequisites::ALL)?;
+    everything_is_there()?;
 
     let tools = workspace::tools();
     fs::create_dir_all(&tools).with_context(|| format!("cannot create {}", tools.display()))?;
@@ -33,6 +33,11 @@ pub(crate) fn setup() -> Result<()> {
     cargo_deny::install()?;
     say!("Ready after {:.1} s: tools are in {}", started.elapsed().as_secs_f64(), tools.display());
     Ok(())
+}
+
+/// All that a machine must have before anything else.
+pub(crate) fn everything_is_there() -> Result<()> {
+    prerequisites::check(prerequisites::ALL)
 }
 
 /// Only what programs are built with, for whoever wants to run them and not to change them.

@@ -8,11 +8,12 @@ mod report;
 mod runner;
 mod targets;
 
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::{run, setup, tidy, workspace};
+use crate::{docs, run, schemas, setup, tidy, workspace};
 use report::{Outcome, Report};
 
 /// What to run.
@@ -34,19 +35,24 @@ struct Step {
     after: &'static [&'static str],
 }
 
-/// Cheap ones first, so that a slip is told soon.
+/// Cheap ones first, so that a slip is told soon; what waits for a broker last.
 const STEPS: &[Step] = &[
-    Step { name: "setup", about: "prerequisites and pinned tools", run: run_setup, after: &[] },
+    Step { name: "machine", about: "what this machine must have", run: machine, after: &[] },
     Step { name: "format", about: "cargo fmt --check", run: format, after: &[] },
     Step { name: "tidy", about: "style that a program can check", run: tidy_up, after: &[] },
+    Step { name: "setup", about: "pinned tools", run: run_setup, after: &["machine"] },
     Step { name: "deny", about: "licences, bans and sources of dependencies", run: deny::policy, after: &["setup"] },
     Step { name: "advisories", about: "known weaknesses of dependencies", run: deny::advisories, after: &["setup"] },
-    Step { name: "clippy", about: "clippy on all targets, warnings are errors", run: clippy, after: &[] },
-    Step { name: "build", about: "all binaries and tests", run: build, after: &[] },
+    Step { name: "clippy", about: "clippy on all targets, warnings are errors", run: clippy, after: &["machine"] },
+    Step { name: "schemas", about: "JSON Schemas are those of the types", run: fresh_schemas, after: &["machine"] },
+    Step { name: "build", about: "all binaries and tests", run: build, after: &["machine"] },
+    Step { name: "docs", about: "reference pages say what the programs say", run: fresh_docs, after: &["build"] },
+    Step { name: "rustdoc", about: "documentation of the code, warnings are errors", run: rustdoc, after: &["build"] },
     Step { name: "unit", about: "unit, property and simulation tests", run: unit, after: &["build"] },
     Step { name: "integration", about: "golden payloads, command lines", run: integration, after: &["build"] },
     Step { name: "doc", about: "examples in the documentation", run: doc, after: &["build"] },
     Step { name: "scenarios", about: "the whole on a real nats-server", run: scenarios, after: &["setup", "build"] },
+    Step { name: "demo", about: "what `cargo xtask demo` promises", run: demo, after: &["setup", "build"] },
 ];
 
 /// Whether everything passed.
@@ -84,6 +90,11 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Step>> {
     Ok(STEPS.iter().filter(|step| names.is_empty() || names.iter().any(|name| name == step.name)).collect())
 }
 
+fn machine() -> Result<Outcome> {
+    setup::everything_is_there()?;
+    Ok(Outcome::check(true))
+}
+
 fn run_setup() -> Result<Outcome> {
     setup::setup()?;
     Ok(Outcome::check(true))
@@ -110,6 +121,34 @@ fn clippy() -> Result<Outcome> {
 
 fn build() -> Result<Outcome> {
     Ok(Outcome::check(run::shown_through(workspace::cargo().args(["build", "--workspace", "--all-targets"]))?))
+}
+
+fn fresh_schemas() -> Result<Outcome> {
+    if schemas::check()? {
+        return Ok(Outcome::check(true));
+    }
+    Ok(Outcome::failed_check("run `cargo xtask schemas` and commit what it writes"))
+}
+
+fn fresh_docs() -> Result<Outcome> {
+    docs::check()?;
+    Ok(Outcome::check(true))
+}
+
+fn rustdoc() -> Result<Outcome> {
+    let mut command = workspace::cargo();
+    command.args(["doc", "--workspace", "--no-deps", "--document-private-items"]).env("RUSTDOCFLAGS", "-D warnings");
+    Ok(Outcome::check(run::shown_through(&mut command)?))
+}
+
+/// With the broker that tests use. Nothing else runs beside it: what it promises has a time.
+fn demo() -> Result<Outcome> {
+    let mut command = Command::new(workspace::target().join("debug").join("muster-demo"));
+    command.arg("--nats-server").arg(workspace::nats_server());
+    if run::shown_through(&mut command)? {
+        return Ok(Outcome::check(true));
+    }
+    Ok(Outcome::failed_check("a promise was broken; see its table above"))
 }
 
 fn unit() -> Result<Outcome> {

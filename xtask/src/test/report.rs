@@ -2,13 +2,28 @@
 
 use std::time::Duration;
 
+/// How many of the slowest tests are listed, and from when on a test is slow.
+const SLOWEST_SHOWN: usize = 10;
+const SLOW: Duration = Duration::from_secs(5);
+
 /// What a step came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// It ran. A check counts as one test.
-    Ran { counts: Counts, failures: Vec<String>, skipped: Vec<String> },
+    Ran(Tests),
     /// It did not run, and why.
     Skipped(String),
+}
+
+/// The tests of a step.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tests {
+    pub(super) counts: Counts,
+    pub(super) failures: Vec<String>,
+    /// With their reasons.
+    pub(super) skipped: Vec<String>,
+    /// How long each took, where that was told.
+    pub(super) times: Vec<(Duration, String)>,
 }
 
 /// How many tests came to what.
@@ -22,18 +37,18 @@ pub(super) struct Counts {
 impl Outcome {
     pub(super) fn check(passed: bool) -> Self {
         let counts = Counts { passed: passed.into(), failed: (!passed).into(), skipped: 0 };
-        Self::Ran { counts, failures: Vec::new(), skipped: Vec::new() }
+        Self::Ran(Tests { counts, ..Tests::default() })
     }
 
     /// A check that failed, and what to do or to look at.
     pub(super) fn failed_check(why: &str) -> Self {
         let counts = Counts { failed: 1, ..Counts::default() };
-        Self::Ran { counts, failures: vec![why.to_owned()], skipped: Vec::new() }
+        Self::Ran(Tests { counts, failures: vec![why.to_owned()], ..Tests::default() })
     }
 
     fn counts(&self) -> Counts {
         match self {
-            Self::Ran { counts, .. } => *counts,
+            Self::Ran(tests) => tests.counts,
             Self::Skipped(_) => Counts { skipped: 1, ..Counts::default() },
         }
     }
@@ -74,11 +89,14 @@ impl Report {
             text.push('\n');
         }
         for (name, outcome, _) in &self.steps {
-            if let Outcome::Ran { failures, skipped, .. } = outcome {
+            if let Outcome::Ran(Tests { failures, skipped, .. }) = outcome {
                 skipped.iter().for_each(|test| text.push_str(&format!("skipped in {name}: {test}\n")));
                 failures.iter().for_each(|test| text.push_str(&format!("failed in {name}: {test}\n")));
             }
         }
+        text.push_str(&self.slowest());
+        let took = self.steps.iter().map(|(_, _, took)| took.as_secs()).sum::<u64>();
+        text.push_str(&format!("{} min {} s in all\n", took / 60, took % 60));
         let total =
             self.steps.iter().map(|(_, outcome, _)| outcome.counts()).fold(Counts::default(), |sum, counts| Counts {
                 passed: sum.passed + counts.passed,
@@ -89,10 +107,25 @@ impl Report {
     }
 }
 
+impl Report {
+    /// The tests that took longest, where their times were told.
+    fn slowest(&self) -> String {
+        let tests = self.steps.iter().filter_map(|(step, outcome, _)| match outcome {
+            Outcome::Ran(tests) => Some((step, &tests.times)),
+            Outcome::Skipped(_) => None,
+        });
+        let mut times: Vec<_> =
+            tests.flat_map(|(step, times)| times.iter().map(move |(took, test)| (took, step, test))).collect();
+        times.sort_by(|left, right| right.cmp(left));
+        let lines = times.iter().take(SLOWEST_SHOWN).filter(|(took, ..)| **took >= SLOW);
+        lines.map(|(took, step, test)| format!("slow in {step}: {test}: {:.1} s\n", took.as_secs_f64())).collect()
+    }
+}
+
 fn described(outcome: &Outcome) -> (&'static str, String) {
     match outcome {
         Outcome::Skipped(why) => ("skipped", why.clone()),
-        Outcome::Ran { counts, .. } => {
+        Outcome::Ran(Tests { counts, .. }) => {
             let result = if outcome.failed() { "FAILED" } else { "passed" };
             let several = counts.passed + counts.failed + counts.skipped > 1;
             let detail = format!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped);
@@ -113,7 +146,12 @@ mod tests {
         let failures = vec!["fold::an_expiry_is_conditional".to_owned()];
         report.add(
             "unit",
-            Outcome::Ran { counts, failures, skipped: vec!["signals: needs root".to_owned()] },
+            Outcome::Ran(Tests {
+                counts,
+                failures,
+                skipped: vec!["signals: needs root".to_owned()],
+                times: [1, 12, 7].map(|seconds| (Duration::from_secs(seconds), format!("takes_{seconds}"))).into(),
+            }),
             Duration::from_secs(61),
         );
         report.add("advisories", Outcome::Skipped("not reachable".into()), Duration::ZERO);
@@ -121,6 +159,8 @@ mod tests {
         assert_eq!(text.lines().last(), Some("41 passed, 1 failed, 3 skipped"));
         assert!(text.contains("failed in unit: fold::an_expiry_is_conditional"), "{text}");
         assert!(text.contains("advisories   skipped      0.0 s  not reachable"), "{text}");
+        assert!(text.contains("slow in unit: takes_12: 12.0 s\nslow in unit: takes_7: 7.0 s\n"), "{text}");
+        assert!(!text.contains("takes_1:") && text.contains("1 min 1 s in all"), "{text}");
         assert!(!report.all_passed() && report.failed_step("unit") && !report.failed_step("format"));
     }
 
