@@ -47,6 +47,8 @@ impl LogSettings {
         let (filter, complaint) = filter_of(std::env::var("RUST_LOG").ok().as_deref(), filter);
         let builder = tracing_subscriber::fmt()
             .with_env_filter(filter)
+            // Whoever closes our standard error must not end us: the report of that would go there too, and panic.
+            .log_internal_errors(false)
             .with_writer(std::io::stderr);
         let started = match self.log_format {
             LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),

@@ -57,6 +57,16 @@ fn program_that_loads() {
     let _ = Program::new("example").load_or_exit::<Example>();
 }
 
+#[test]
+#[ignore = "a program for the tests of this file"]
+fn program_that_logs() {
+    muster_runtime::logging::LogSettings { log_format: muster_runtime::logging::LogFormat::Text }.start();
+    // Goes on only once the reader of the log is gone.
+    let _ = std::io::stdin().read(&mut [0]);
+    tracing::error!("nobody reads this");
+    std::process::exit(7);
+}
+
 fn arguments(program: &str) -> [&str; 4] {
     ["--exact", program, "--include-ignored", "--nocapture"]
 }
@@ -122,4 +132,18 @@ async fn a_wrong_command_line_ends_with_64_and_every_complaint() {
             "`{part}` is missing in {lines:#?}"
         );
     }
+}
+
+#[test]
+fn a_log_that_nobody_reads_any_more_ends_nobody() {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(arguments("program_that_logs"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stderr.take());
+    drop(child.stdin.take());
+    assert_eq!(child.wait().unwrap().code(), Some(7));
 }
