@@ -5,7 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::event::{EventKind, Sender};
+use crate::event::{EventKind, Sender, SenderClass};
 use crate::name::{AgentId, InstanceId, NO_NAME, NameError, Namespace, Prefix, ReplicaId, ServiceName, encode_token};
 use crate::pulse::BUCKETS;
 
@@ -199,6 +199,19 @@ impl Subjects {
             kind.token(),
             sender.token()
         ))
+    }
+
+    /// The agent that the subject of an event names as its sender, also where the rest of the subject is unreadable; none
+    /// for kinds that agents do not send. An unknown kind may be one that they do.
+    #[must_use]
+    pub fn agent_of_event(&self, subject: &str) -> Option<AgentId> {
+        let mut tokens = subject.strip_prefix(&*self.base)?.strip_prefix("event.")?.split('.');
+        let kind = EventKind::from_token(tokens.next()?);
+        if kind.is_some_and(|kind| kind.sender_class() != SenderClass::Agent) {
+            return None;
+        }
+        let sender = tokens.nth(2)?;
+        tokens.next().is_none().then(|| AgentId::from_token(sender).ok())?
     }
 
     /// All events of a kind; of `epoch` the last one names the log in force.

@@ -22,8 +22,10 @@ impl Catalog {
         refusal: &Refusal,
     ) -> Option<(AgentId, Notice)> {
         self.epoch?;
-        let Ok(Subject::Event { target, sender: Sender::Agent(agent), .. }) = subjects.parse(record.subject) else {
-            return None;
+        let (target, agent) = match subjects.parse(record.subject) {
+            Ok(Subject::Event { target, sender: Sender::Agent(agent), .. }) => (target, agent),
+            Ok(_) => return None,
+            Err(_) => (None, subjects.agent_of_event(record.subject)?),
         };
         let id = Event::peek_id(record.payload);
         let notice = self.refusal_notice(reason, id, target, Some(&refusal.to_string()))?;

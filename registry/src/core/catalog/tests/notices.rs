@@ -28,8 +28,23 @@ fn the_sender_of_an_unreadable_event_is_told_what_is_wrong_with_it() {
 }
 
 #[test]
+fn the_sender_is_told_also_where_the_rest_of_the_subject_is_unreadable() {
+    let mut bench = Bench::ready();
+    for (subject, code) in [
+        ("muster.default.event.register.user%2erpc.i.a", NoticeCode::Malformed),
+        ("muster.default.event.applaud.orders.i.a", NoticeCode::UnknownKind),
+    ] {
+        let folded = bench.raw(subject, b"{}");
+        assert_eq!(told(&folded, "a"), [code], "{subject}");
+    }
+}
+
+#[test]
 fn registries_and_operators_are_not_told() {
     let mut bench = Bench::ready();
+    for subject in ["muster.default.event.expire.user%2erpc.i.a", "muster.default.event.intent.user%2erpc.i.a"] {
+        assert!(bench.raw(subject, b"{}").notices.is_empty(), "{subject}");
+    }
     assert!(bench.expire_observed("i", 1, 0).notices.is_empty());
     assert!(bench.intent("i", IntentKind::Evict, None).notices.is_empty());
     assert!(bench.raw("nothing", b"").notices.is_empty());
