@@ -26,10 +26,14 @@ pub(super) fn sentence(text: &str) -> String {
     parts.concat()
 }
 
+/// An underscore within a word is harmless; one at its edge begins or ends emphasis.
 fn escaped(text: &str) -> String {
+    let characters: Vec<char> = text.chars().collect();
+    let in_word = |at: Option<usize>| at.and_then(|at| characters.get(at)).is_some_and(|it| it.is_alphanumeric());
     let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
-        if matches!(character, '<' | '>' | '*' | '_' | '[' | ']' | '#') {
+    for (at, &character) in characters.iter().enumerate() {
+        let at_edge = character == '_' && !(in_word(at.checked_sub(1)) && in_word(Some(at + 1)));
+        if at_edge || matches!(character, '<' | '>' | '*') {
             safe.push('\\');
         }
         safe.push(character);
@@ -69,10 +73,8 @@ mod tests {
 
     #[test]
     fn nothing_of_a_sentence_is_taken_for_markdown_but_code() {
-        assert_eq!(
-            sentence("the <name> or `<id>`:\n  *any* a|b [default: x]"),
-            r"the \<name\> or `<id>`: \*any\* a\|b \[default: x\]"
-        );
+        let text = "the <name> or `<id>`:\n  *any* a|b, _INBOX but not RUST_LOG [1]";
+        assert_eq!(sentence(text), r"the \<name\> or `<id>`: \*any\* a\|b, \_INBOX but not RUST_LOG [1]");
     }
 
     #[test]

@@ -61,21 +61,25 @@ fn spelled(setting: &Setting) -> String {
 }
 
 fn default(setting: &Setting) -> String {
-    match setting.default.as_deref() {
-        Some(default) if !setting.is_switch() && !default.is_empty() => code(default),
+    match (setting.default.as_deref(), told_default(&setting.help)) {
+        (Some(default), _) if !setting.is_switch() && !default.is_empty() => code(default),
+        (_, Some((_, told))) => sentence(told),
         _ if setting.required => "required".to_owned(),
         _ => String::new(),
     }
 }
 
+/// Where a default is not one value, the help ends with `[default: what it is]`.
+fn told_default(help: &str) -> Option<(&str, &str)> {
+    help.trim_end().strip_suffix(']')?.split_once("[default: ")
+}
+
 fn help(setting: &Setting) -> String {
+    let text = told_default(&setting.help).map_or(setting.help.as_str(), |(text, _)| text);
     let values: Vec<String> = setting.possible_values.iter().map(|value| code(value)).collect();
-    let values = if values.is_empty() || setting.is_switch() {
-        String::new()
-    } else {
-        format!("; one of {}", values.join(", "))
-    };
-    format!("{}{values}", sentence(&setting.help))
+    let is_choice = !values.is_empty() && !setting.is_switch();
+    let values = if is_choice { format!("; one of {}", values.join(", ")) } else { String::new() };
+    format!("{}{values}", sentence(text))
 }
 
 /// All commands of all programs.
@@ -86,7 +90,10 @@ pub(super) fn commands(references: &[Reference]) -> String {
     );
     let all = || references.iter().flat_map(|reference| &reference.commands);
     let link = |task: &Task| format!("[`{}`](#{})", task.name, task.name.replace(' ', "-"));
-    text.push_str(&table(&["command", "what it does"], all().map(|task| vec![link(task), sentence(&task.about)])));
+    text.push_str(&table(
+        &["command", "what it does"],
+        all().map(|task| vec![link(task), sentence(task.about.trim_end_matches('.'))]),
+    ));
     for reference in references {
         for task in &reference.commands {
             text.push_str(&command(task, &page_of(reference)));
@@ -96,9 +103,8 @@ pub(super) fn commands(references: &[Reference]) -> String {
 }
 
 fn command(task: &Task, settings_page: &str) -> String {
-    let mut text = format!("\n## {}\n\n", task.name);
+    let mut text = format!("\n## {}\n\n```console\n{}\n```\n\n", task.name, task.usage);
     text.push_str(&paragraphs(task.long_about.as_deref().unwrap_or(&task.about)));
-    text.push_str(&format!("\n```console\n{}\n```\n", task.usage));
     if !task.name.contains(' ') {
         text.push_str(&format!("\nIts settings: [{settings_page}]({settings_page}).\n"));
     }
@@ -159,6 +165,14 @@ mod tests {
         assert_eq!(spelled(&setting("services", None, None)), "[VALUE]");
         let required = Setting { required: true, repeatable: true, ..setting("services", None, None) };
         assert_eq!(spelled(&required), "<VALUE>…");
+    }
+
+    #[test]
+    fn a_default_that_the_help_tells_stands_with_the_other_defaults() {
+        let told =
+            Setting { help: "Its id [default: the node's name, a dash]".into(), ..setting("id", Some("--id"), None) };
+        assert_eq!((help(&told).as_str(), default(&told).as_str()), ("Its id", "the node's name, a dash"));
+        assert_eq!(default(&setting("ttl", Some("--ttl"), Some("10s"))), "`10s`");
     }
 
     #[test]
