@@ -319,6 +319,9 @@ fn a_disconnect_makes_the_list_unknown_until_a_new_snapshot_even_if_pulses_come(
     consumer.wait(3_000);
     assert!(consumer.asks.is_empty(), "nobody to ask");
     consumer.step(Input::Connected);
+    let before = log_with(&["a", "b"]);
+    consumer.pulse(before.pulse(orders(), 0));
+    assert!(!consumer.is_verified(), "a pulse that waited in a buffer speaks of the past");
     consumer.wait_for_ask(WIDE_JITTER_MS + TICK_MS);
     consumer.answer(&log);
     assert_eq!(consumer.told(), ["removed a resync"]);
