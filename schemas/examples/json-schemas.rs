@@ -25,21 +25,13 @@ fn main() -> io::Result<ExitCode> {
     }
     for entry in fs::read_dir(&folder)? {
         let path = entry?.path();
-        let stem = path
-            .file_stem()
-            .and_then(|stem| stem.to_str())
-            .unwrap_or_default()
-            .to_owned();
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default().to_owned();
         if !schemas.iter().any(|(name, _)| *name == stem) {
             stale += 1;
             eprintln!("no longer generated: {} (delete it)", path.display());
         }
     }
-    println!(
-        "{} schemas, {stale} {}",
-        schemas.len(),
-        if check { "stale" } else { "written" }
-    );
+    println!("{} schemas, {stale} {}", schemas.len(), if check { "stale" } else { "written" });
     if check && stale > 0 {
         eprintln!("run `cargo xtask schemas` and commit what it writes");
         return Ok(ExitCode::FAILURE);

@@ -121,14 +121,8 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, DigestError> {
         let canonical = text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        let number = if canonical {
-            u128::from_str_radix(text, 16).ok()
-        } else {
-            None
-        };
-        number.map(Self).ok_or_else(|| DigestError {
-            value: text.chars().take(64).collect(),
-        })
+        let number = if canonical { u128::from_str_radix(text, 16).ok() } else { None };
+        number.map(Self).ok_or_else(|| DigestError { value: text.chars().take(64).collect() })
     }
 }
 

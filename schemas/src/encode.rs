@@ -46,11 +46,7 @@ impl Event {
             EventData::Setting(data) => self.envelope(namespace, data),
         };
         let max = self.data.kind().bytes_max();
-        if bytes.len() > max {
-            Err(Refusal::too_large("event", bytes.len(), max))
-        } else {
-            Ok(bytes)
-        }
+        if bytes.len() > max { Err(Refusal::too_large("event", bytes.len(), max)) } else { Ok(bytes) }
     }
 
     fn envelope<D: Serialize>(&self, namespace: &Namespace, data: &D) -> Vec<u8> {

@@ -87,11 +87,7 @@ impl Health {
         for check in &self.checks {
             let output = check.output.as_ref().map_or(0, String::len);
             if output > CHECK_OUTPUT_BYTES_MAX {
-                return Err(Refusal::too_large(
-                    "health.checks.output",
-                    output,
-                    CHECK_OUTPUT_BYTES_MAX,
-                ));
+                return Err(Refusal::too_large("health.checks.output", output, CHECK_OUTPUT_BYTES_MAX));
             }
             for (field, text) in [("health.checks.id", &check.id), ("health.checks.kind", &check.kind)] {
                 if text.len() > TEXT_BYTES_MAX {

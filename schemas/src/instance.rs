@@ -44,11 +44,7 @@ impl Vouching {
 
     pub(crate) fn validate(&self) -> Result<(), Refusal> {
         if self.generation == 0 || self.generation > INTEGER_MAX {
-            return Err(Refusal::malformed(
-                "data.generation",
-                self.generation,
-                "must be from 1 to 2^53-1",
-            ));
+            return Err(Refusal::malformed("data.generation", self.generation, "must be from 1 to 2^53-1"));
         }
         Ok(())
     }
@@ -244,11 +240,7 @@ impl Registration {
         self.validate_labels()?;
         self.health.validate()?;
         match REGISTRY_FIELDS.iter().find(|field| self.extra.contains_key(**field)) {
-            Some(field) => Err(Refusal::malformed(
-                field,
-                "(set)",
-                "only a registry sets it: leave it out",
-            )),
+            Some(field) => Err(Refusal::malformed(field, "(set)", "only a registry sets it: leave it out")),
             None => Ok(()),
         }
     }
@@ -259,32 +251,20 @@ impl Registration {
             return Err(Refusal::malformed("data.ttl_ms", self.ttl_ms, help));
         }
         if self.linger_ms > self.ttl_ms {
-            return Err(Refusal::malformed(
-                "data.linger_ms",
-                self.linger_ms,
-                "must not be above ttl_ms",
-            ));
+            return Err(Refusal::malformed("data.linger_ms", self.linger_ms, "must not be above ttl_ms"));
         }
         Ok(())
     }
 
     fn validate_endpoints(&self) -> Result<(), Refusal> {
         if self.endpoints.len() > ENDPOINTS_MAX {
-            return Err(Refusal::too_large(
-                "data.endpoints",
-                self.endpoints.len(),
-                ENDPOINTS_MAX,
-            ));
+            return Err(Refusal::too_large("data.endpoints", self.endpoints.len(), ENDPOINTS_MAX));
         }
         let mut names = BTreeSet::new();
         for endpoint in &self.endpoints {
             endpoint.validate()?;
             if !names.insert(endpoint.name.as_str()) {
-                return Err(Refusal::malformed(
-                    "data.endpoints.name",
-                    &endpoint.name,
-                    "names must be unique",
-                ));
+                return Err(Refusal::malformed("data.endpoints.name", &endpoint.name, "names must be unique"));
             }
         }
         Ok(())
@@ -306,18 +286,10 @@ impl Registration {
         }
         for (key, value) in &self.metadata {
             if key.len() > METADATA_KEY_BYTES_MAX {
-                return Err(Refusal::too_large(
-                    "data.metadata (key)",
-                    key.len(),
-                    METADATA_KEY_BYTES_MAX,
-                ));
+                return Err(Refusal::too_large("data.metadata (key)", key.len(), METADATA_KEY_BYTES_MAX));
             }
             if key.starts_with(METADATA_RESERVED) {
-                return Err(Refusal::malformed(
-                    "data.metadata",
-                    key,
-                    "keys beginning \"muster.\" are reserved",
-                ));
+                return Err(Refusal::malformed("data.metadata", key, "keys beginning \"muster.\" are reserved"));
             }
             if value.len() > METADATA_VALUE_BYTES_MAX {
                 let field = format!("data.metadata.{key}");
@@ -330,10 +302,7 @@ impl Registration {
 
 impl Endpoint {
     fn validate(&self) -> Result<(), Refusal> {
-        for (field, text) in [
-            ("data.endpoints.name", &self.name),
-            ("data.endpoints.scheme", &self.scheme),
-        ] {
+        for (field, text) in [("data.endpoints.name", &self.name), ("data.endpoints.scheme", &self.scheme)] {
             if text.is_empty() {
                 return Err(Refusal::malformed(field, "", "must not be empty"));
             }
@@ -369,9 +338,7 @@ pub fn is_host(text: &str) -> bool {
         (1..=63).contains(&label.len())
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
     };
     // All digits and dots that are no IP address are a mistyped one, not a name.
     let looks_like_address = name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');

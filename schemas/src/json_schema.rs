@@ -5,16 +5,13 @@ use schemars::{JsonSchema, Schema};
 use serde_json::{Value, json};
 
 use crate::event::EventKind;
-use crate::{agent, beacon, change, event, heartbeat, instance, pulse, query};
+use crate::{agent, alarm, beacon, change, event, heartbeat, instance, pulse, query};
 
 /// A schema's file name without ending, and the schema.
 pub type Named = (&'static str, Value);
 
 fn of<T: JsonSchema>() -> Value {
-    SchemaSettings::draft07()
-        .into_generator()
-        .into_root_schema_for::<T>()
-        .to_value()
+    SchemaSettings::draft07().into_generator().into_root_schema_for::<T>().to_value()
 }
 
 fn root(schema: &Schema) -> Value {
@@ -49,14 +46,8 @@ fn cloud_event<T: JsonSchema>(kind: EventKind) -> Value {
 #[must_use]
 pub fn all() -> Vec<Named> {
     let mut schemas = vec![
-        (
-            "event.register",
-            cloud_event::<instance::Registration>(EventKind::Register),
-        ),
-        (
-            "event.deregister",
-            cloud_event::<event::Deregistration>(EventKind::Deregister),
-        ),
+        ("event.register", cloud_event::<instance::Registration>(EventKind::Register)),
+        ("event.deregister", cloud_event::<event::Deregistration>(EventKind::Deregister)),
         ("event.health", cloud_event::<event::HealthReport>(EventKind::Health)),
         ("event.expire", cloud_event::<event::Expiry>(EventKind::Expire)),
         ("event.intent", cloud_event::<event::IntentSet>(EventKind::Intent)),
@@ -64,15 +55,13 @@ pub fn all() -> Vec<Named> {
         ("event.epoch", cloud_event::<event::EpochBegan>(EventKind::Epoch)),
         ("event.carry", cloud_event::<event::CarriedOver>(EventKind::Carry)),
         ("event.recovered", cloud_event::<event::Recovered>(EventKind::Recovered)),
-        (
-            "event.setting",
-            cloud_event::<event::SettingChanged>(EventKind::Setting),
-        ),
+        ("event.setting", cloud_event::<event::SettingChanged>(EventKind::Setting)),
         ("heartbeat", of::<heartbeat::Heartbeat>()),
         ("mark", of::<heartbeat::Mark>()),
         ("change", of::<change::Change>()),
         ("pulse", of::<pulse::Pulse>()),
         ("beacon", of::<beacon::Beacon>()),
+        ("alarm", of::<alarm::Alarm>()),
         ("query.request", of::<query::Request>()),
         ("query.reply", of::<query::Reply>()),
         ("query.status", of::<query::Status>()),

@@ -86,11 +86,7 @@ pub fn encode_token(name: &str) -> String {
 pub fn decode_token(token: &str) -> Result<String, NameError> {
     let not_canonical = || NameError::NotCanonical { value: shorten(token) };
     let name = percent_decode_str(token).decode_utf8().map_err(|_| not_canonical())?;
-    if encode_token(&name) == token {
-        Ok(name.into_owned())
-    } else {
-        Err(not_canonical())
-    }
+    if encode_token(&name) == token { Ok(name.into_owned()) } else { Err(not_canonical()) }
 }
 
 fn shorten(text: &str) -> String {
@@ -105,19 +101,11 @@ fn check(what: &'static str, text: &str) -> Result<(), NameError> {
         return Err(NameError::Reserved { what });
     }
     if text.chars().any(char::is_control) {
-        return Err(NameError::Control {
-            what,
-            value: shorten(text),
-        });
+        return Err(NameError::Control { what, value: shorten(text) });
     }
     let bytes = utf8_percent_encode(text, ENCODED).map(str::len).sum();
     if bytes > TOKEN_BYTES_MAX {
-        return Err(NameError::TooLong {
-            what,
-            value: shorten(text),
-            bytes,
-            max: TOKEN_BYTES_MAX,
-        });
+        return Err(NameError::TooLong { what, value: shorten(text), bytes, max: TOKEN_BYTES_MAX });
     }
     Ok(())
 }
@@ -128,22 +116,10 @@ fn check_plain(what: &'static str, text: &str) -> Result<(), NameError> {
     }
     if text.len() > NAMESPACE_BYTES_MAX {
         let value = shorten(text);
-        return Err(NameError::TooLong {
-            what,
-            value,
-            bytes: text.len(),
-            max: NAMESPACE_BYTES_MAX,
-        });
+        return Err(NameError::TooLong { what, value, bytes: text.len(), max: NAMESPACE_BYTES_MAX });
     }
-    if !text
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
-    {
-        return Err(NameError::Characters {
-            what,
-            value: shorten(text),
-            allowed: "A-Z a-z 0-9 _ -",
-        });
+    if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-') {
+        return Err(NameError::Characters { what, value: shorten(text), allowed: "A-Z a-z 0-9 _ -" });
     }
     Ok(())
 }

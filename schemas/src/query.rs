@@ -51,10 +51,7 @@ impl Filter {
     pub fn matches(&self, instance: &Instance) -> bool {
         let registration = &instance.registration;
         self.routable.is_none_or(|routable| instance.is_routable() == routable)
-            && self
-                .version
-                .as_ref()
-                .is_none_or(|version| registration.version.as_ref() == Some(version))
+            && self.version.as_ref().is_none_or(|version| registration.version.as_ref() == Some(version))
             && self.tag.as_ref().is_none_or(|tag| registration.tags.contains(tag))
     }
 }
@@ -240,25 +237,13 @@ pub struct QueryError {
 impl QueryError {
     /// An error about one field.
     pub fn new(code: ErrorCode, message: &str, field: &str, value: impl ToString, help: &str) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            field: field.into(),
-            value: value.to_string(),
-            help: help.into(),
-        }
+        Self { code, message: message.into(), field: field.into(), value: value.to_string(), help: help.into() }
     }
 
     /// An error from a refusal.
     #[must_use]
     pub fn from_refusal(code: ErrorCode, refusal: &Refusal) -> Self {
-        Self::new(
-            code,
-            "the request was not understood",
-            &refusal.field,
-            &refusal.value,
-            &refusal.help,
-        )
+        Self::new(code, "the request was not understood", &refusal.field, &refusal.value, &refusal.help)
     }
 
     /// No such service or instance.
@@ -266,13 +251,9 @@ impl QueryError {
     pub fn not_found(service: &ServiceName, instance: Option<&InstanceId>) -> Self {
         let help = "`muster services` lists what is registered";
         match instance {
-            Some(instance) => Self::new(
-                ErrorCode::NotFound,
-                "no such instance",
-                "instance",
-                format!("{service}/{instance}"),
-                help,
-            ),
+            Some(instance) => {
+                Self::new(ErrorCode::NotFound, "no such instance", "instance", format!("{service}/{instance}"), help)
+            }
             None => Self::new(ErrorCode::NotFound, "no such service", "service", service, help),
         }
     }

@@ -37,12 +37,7 @@ impl Refusal {
     /// A refusal of one field.
     pub fn new(kind: RefusalKind, field: &str, value: impl fmt::Display, help: impl Into<String>) -> Self {
         let value = value.to_string().chars().take(64).collect();
-        Self {
-            kind,
-            field: field.to_owned(),
-            value,
-            help: help.into(),
-        }
+        Self { kind, field: field.to_owned(), value, help: help.into() }
     }
 
     /// A field against a rule.
@@ -53,12 +48,7 @@ impl Refusal {
     /// A field over its limit.
     #[must_use]
     pub fn too_large(field: &str, size: usize, max: usize) -> Self {
-        Self::new(
-            RefusalKind::Oversize,
-            field,
-            size,
-            format!("the limit is {max}: make it smaller"),
-        )
+        Self::new(RefusalKind::Oversize, field, size, format!("the limit is {max}: make it smaller"))
     }
 }
 

@@ -140,11 +140,7 @@ impl Subjects {
     #[must_use]
     pub fn new(prefix: Prefix, namespace: Namespace) -> Self {
         let base = Arc::from(format!("{prefix}.{namespace}."));
-        Self {
-            prefix,
-            namespace,
-            base,
-        }
+        Self { prefix, namespace, base }
     }
 
     /// The namespace.
@@ -194,11 +190,7 @@ impl Subjects {
             Some((service, instance)) => (service.token(), instance.token()),
             None => (NO_NAME.to_owned(), NO_NAME.to_owned()),
         };
-        self.under(format_args!(
-            "event.{}.{service}.{instance}.{}",
-            kind.token(),
-            sender.token()
-        ))
+        self.under(format_args!("event.{}.{service}.{instance}.{}", kind.token(), sender.token()))
     }
 
     /// The agent that the subject of an event names as its sender, also where the rest of the subject is unreadable; none
@@ -366,13 +358,8 @@ impl Subjects {
     /// # Errors
     /// [`SubjectError`]: of another namespace, not one of Muster's, or with a token that is not a name.
     pub fn parse(&self, subject: &str) -> Result<Subject, SubjectError> {
-        let foreign = || SubjectError::Foreign {
-            subject: subject.into(),
-            base: self.base.to_string(),
-        };
-        let unknown = || SubjectError::Unknown {
-            subject: subject.into(),
-        };
+        let foreign = || SubjectError::Foreign { subject: subject.into(), base: self.base.to_string() };
+        let unknown = || SubjectError::Unknown { subject: subject.into() };
         let rest = subject.strip_prefix(&*self.base).ok_or_else(foreign)?;
         let mut tokens = [""; 6];
         let mut count = 0;
@@ -405,11 +392,7 @@ fn parse_event(kind: &str, service: &str, instance: &str, sender: &str) -> Resul
     } else {
         Some((ServiceName::from_token(service)?, InstanceId::from_token(instance)?))
     };
-    Ok(Subject::Event {
-        kind,
-        target,
-        sender: Sender::from_token(kind.sender_class(), sender)?,
-    })
+    Ok(Subject::Event { kind, target, sender: Sender::from_token(kind.sender_class(), sender)? })
 }
 
 fn parse_bucket(token: &str) -> Option<u8> {
@@ -428,10 +411,9 @@ fn parse_query(what: &[&str]) -> Result<Option<Query>, NameError> {
         ["snapshot"] => Query::Snapshot,
         ["status"] => Query::Status,
         ["history", service] => Query::History(ServiceName::from_token(service)?, None),
-        ["history", service, instance] => Query::History(
-            ServiceName::from_token(service)?,
-            Some(InstanceId::from_token(instance)?),
-        ),
+        ["history", service, instance] => {
+            Query::History(ServiceName::from_token(service)?, Some(InstanceId::from_token(instance)?))
+        }
         ["next", replica, cursor] => Query::Next(ReplicaId::from_token(replica)?, crate::name::decode_token(cursor)?),
         _ => return Ok(None),
     }))

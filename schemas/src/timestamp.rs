@@ -46,9 +46,8 @@ impl FromStr for Timestamp {
     type Err = TimestampError;
 
     fn from_str(text: &str) -> Result<Self, TimestampError> {
-        let time = DateTime::parse_from_rfc3339(text).map_err(|_| TimestampError {
-            value: text.chars().take(64).collect(),
-        })?;
+        let time = DateTime::parse_from_rfc3339(text)
+            .map_err(|_| TimestampError { value: text.chars().take(64).collect() })?;
         Ok(Self::from_ms(time.timestamp_millis()))
     }
 }

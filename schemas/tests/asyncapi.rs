@@ -24,10 +24,7 @@ fn document() -> Value {
 
 fn errors(schema: &Value, instance: &Value) -> Vec<String> {
     let validator = jsonschema::validator_for(schema).expect("a valid schema");
-    validator
-        .iter_errors(instance)
-        .map(|error| format!("{}: {error}", error.instance_path()))
-        .collect()
+    validator.iter_errors(instance).map(|error| format!("{}: {error}", error.instance_path())).collect()
 }
 
 #[test]
@@ -55,10 +52,7 @@ fn every_example_is_a_golden_payload_and_fits_its_message_schema() {
             continue;
         };
         let schema = json(reference);
-        for example in message["examples"]
-            .as_array()
-            .unwrap_or_else(|| panic!("{id} has no example"))
-        {
+        for example in message["examples"].as_array().unwrap_or_else(|| panic!("{id} has no example")) {
             let name = example["name"].as_str().expect("a name");
             assert_eq!(example["payload"], json(&format!("golden/{name}.json")), "{name}");
             assert_eq!(errors(&schema, &example["payload"]), Vec::<String>::new(), "{name}");
@@ -79,10 +73,7 @@ fn every_reference_within_the_document_leads_somewhere() {
                         None => assert!(json(reference).is_object(), "{reference} is no schema"),
                     }
                 }
-                fields
-                    .iter()
-                    .filter(|(key, _)| *key != "examples")
-                    .for_each(|(_, value)| visit(document, value));
+                fields.iter().filter(|(key, _)| *key != "examples").for_each(|(_, value)| visit(document, value));
             }
             Value::Array(items) => items.iter().for_each(|item| visit(document, item)),
             _ => {}
@@ -122,10 +113,6 @@ fn every_channel_is_a_subject_that_the_code_understands_and_the_other_way_round(
         seen.insert(kind, address.to_owned());
     }
     for kind in EventKind::ALL {
-        assert!(
-            seen.contains_key(&format!("event_{}", kind.token())),
-            "{} has no channel",
-            kind.token()
-        );
+        assert!(seen.contains_key(&format!("event_{}", kind.token())), "{} has no channel", kind.token());
     }
 }

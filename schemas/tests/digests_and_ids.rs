@@ -21,14 +21,8 @@ fn digests_equal_those_of_the_golden_payloads_which_python_computed() {
         Digest::of_vouching(&service, &instance, incarnation, 1),
         golden(include_str!("../golden/heartbeat.json"), "/digest")
     );
-    assert_eq!(
-        Digest::of_instance(&instance, 1201),
-        golden(include_str!("../golden/change.added.json"), "/digest")
-    );
-    assert_eq!(
-        Digest::ZERO,
-        golden(include_str!("../golden/change.removed.json"), "/digest")
-    );
+    assert_eq!(Digest::of_instance(&instance, 1201), golden(include_str!("../golden/change.added.json"), "/digest"));
+    assert_eq!(Digest::ZERO, golden(include_str!("../golden/change.removed.json"), "/digest"));
 }
 
 #[test]

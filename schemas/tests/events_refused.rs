@@ -12,11 +12,7 @@ fn golden() -> Value {
 }
 
 fn parse_at(subject: &str, payload: &[u8]) -> Result<Event, Refusal> {
-    Event::parse(
-        &Subjects::new(Prefix::default(), Namespace::default()),
-        subject,
-        payload,
-    )
+    Event::parse(&Subjects::new(Prefix::default(), Namespace::default()), subject, payload)
 }
 
 fn refused(pointer: &str, value: Value) -> (RefusalKind, String) {
@@ -35,11 +31,7 @@ fn the_golden_registration_is_accepted() {
 #[test]
 fn what_is_not_an_event_is_malformed() {
     for payload in ["", "null", "[]", "{", "\u{feff}{}", "{\"specversion\":\"1.0\"}"] {
-        assert_eq!(
-            parse_at(SUBJECT, payload.as_bytes()).expect_err(payload).kind,
-            Malformed,
-            "{payload:?}"
-        );
+        assert_eq!(parse_at(SUBJECT, payload.as_bytes()).expect_err(payload).kind, Malformed, "{payload:?}");
     }
     assert_eq!(parse_at(SUBJECT, &[0xff, 0xfe]).expect_err("bytes").kind, Malformed);
 }
@@ -62,10 +54,7 @@ fn subject_envelope_and_data_must_name_the_same_sender_service_and_instance() {
 
 #[test]
 fn a_type_of_a_later_version_is_unknown_and_not_malformed() {
-    assert_eq!(
-        refused("/type", json!("io.muster.instance.registered.v2")),
-        (UnknownKind, "type".into())
-    );
+    assert_eq!(refused("/type", json!("io.muster.instance.registered.v2")), (UnknownKind, "type".into()));
     let subject = "muster.default.event.promote.orders.web1-8080.web1";
     assert_eq!(parse_at(subject, b"{}").expect_err("unknown").kind, UnknownKind);
 }
@@ -102,22 +91,14 @@ fn wrong_types_and_values_against_a_rule_are_malformed() {
         assert_eq!(refused(pointer, value.clone()).0, Malformed, "{pointer} = {value}");
     }
     let endpoint = json!({ "name": "http", "scheme": "http", "host": "h", "port": 1 });
-    assert_eq!(
-        refused("/data/endpoints", json!([endpoint, endpoint])).0,
-        Malformed,
-        "names are unique"
-    );
+    assert_eq!(refused("/data/endpoints", json!([endpoint, endpoint])).0, Malformed, "names are unique");
 }
 
 #[test]
 fn whatever_is_over_a_limit_is_refused_with_size_and_limit() {
-    let endpoints: Vec<Value> = (0..65)
-        .map(|n| json!({ "name": format!("e{n}"), "scheme": "tcp", "host": "h", "port": 1 }))
-        .collect();
-    let metadata: Value = (0..65)
-        .map(|n| (format!("k{n}"), json!("v")))
-        .collect::<serde_json::Map<_, _>>()
-        .into();
+    let endpoints: Vec<Value> =
+        (0..65).map(|n| json!({ "name": format!("e{n}"), "scheme": "tcp", "host": "h", "port": 1 })).collect();
+    let metadata: Value = (0..65).map(|n| (format!("k{n}"), json!("v"))).collect::<serde_json::Map<_, _>>().into();
     let cases = [
         ("/data/endpoints", json!(endpoints)),
         ("/data/tags", json!(vec!["t"; 65])),
@@ -152,12 +133,7 @@ fn just_within_the_limits_is_accepted() {
 fn an_agent_cannot_write_what_only_a_registry_writes() {
     let mut event = golden();
     event["data"]["modified_revision"] = json!(7);
-    assert_eq!(
-        parse_at(SUBJECT, event.to_string().as_bytes())
-            .expect_err("refused")
-            .kind,
-        Malformed
-    );
+    assert_eq!(parse_at(SUBJECT, event.to_string().as_bytes()).expect_err("refused").kind, Malformed);
 }
 
 #[test]
@@ -166,22 +142,12 @@ fn an_eviction_must_name_the_incarnation_that_was_read() {
     let subject = "muster.default.event.intent.orders.web1-8080.alice";
     assert!(parse_at(subject, event.to_string().as_bytes()).is_ok());
     event["data"].as_object_mut().expect("data").remove("incarnation");
-    assert_eq!(
-        parse_at(subject, event.to_string().as_bytes())
-            .expect_err("refused")
-            .field,
-        "data.incarnation"
-    );
+    assert_eq!(parse_at(subject, event.to_string().as_bytes()).expect_err("refused").field, "data.incarnation");
 }
 
 #[test]
 fn an_intent_of_another_operator_than_its_sender_is_refused() {
     let event: Value = serde_json::from_str(include_str!("../golden/event.intent.evict.json")).expect("JSON");
     let subject = "muster.default.event.intent.orders.web1-8080.mallory";
-    assert_eq!(
-        parse_at(subject, event.to_string().as_bytes())
-            .expect_err("refused")
-            .kind,
-        IdentityMismatch
-    );
+    assert_eq!(parse_at(subject, event.to_string().as_bytes()).expect_err("refused").kind, IdentityMismatch);
 }

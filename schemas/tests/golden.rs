@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use muster_schemas::{Event, EventKind, Namespace, Prefix, Subjects, agent, beacon, change, heartbeat, pulse, query};
+use muster_schemas::{
+    Event, EventKind, Namespace, Prefix, Subjects, agent, alarm, beacon, change, heartbeat, pulse, query,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -18,10 +20,7 @@ fn json_files(name: &str) -> BTreeMap<String, Vec<u8>> {
     entries
         .map(|entry| entry.expect("a readable entry").path())
         .map(|path| {
-            (
-                path.file_stem().expect("a name").to_string_lossy().into_owned(),
-                fs::read(&path).expect("readable"),
-            )
+            (path.file_stem().expect("a name").to_string_lossy().into_owned(), fs::read(&path).expect("readable"))
         })
         .collect()
 }
@@ -29,11 +28,7 @@ fn json_files(name: &str) -> BTreeMap<String, Vec<u8>> {
 /// The schema that a golden file belongs to: the longest schema name that its name begins with.
 fn schema_of<'a>(golden: &str, schemas: &'a BTreeMap<String, Vec<u8>>) -> &'a str {
     let fits = |schema: &&String| golden == schema.as_str() || golden.starts_with(&format!("{schema}."));
-    schemas
-        .keys()
-        .filter(fits)
-        .max_by_key(|name| name.len())
-        .unwrap_or_else(|| panic!("no schema for {golden}"))
+    schemas.keys().filter(fits).max_by_key(|name| name.len()).unwrap_or_else(|| panic!("no schema for {golden}"))
 }
 
 fn written_again<T: DeserializeOwned + Serialize>(bytes: &[u8]) -> Value {
@@ -46,31 +41,14 @@ fn event_written_again(kind: EventKind, bytes: &[u8]) -> Value {
     let raw: Value = serde_json::from_slice(bytes).expect("JSON");
     let data = &raw["data"];
     let named = match kind {
-        EventKind::Carry => data["entry"]
-            .as_object()
-            .expect("an entry")
-            .values()
-            .next()
-            .expect("one entry"),
+        EventKind::Carry => data["entry"].as_object().expect("an entry").values().next().expect("one entry"),
         _ => data,
     };
-    let token = |field: &str| {
-        named[field]
-            .as_str()
-            .map_or_else(|| "-".to_owned(), muster_schemas::name::encode_token)
-    };
-    let sender = raw["source"]
-        .as_str()
-        .and_then(|source| source.rsplit('/').next())
-        .expect("a source");
+    let token = |field: &str| named[field].as_str().map_or_else(|| "-".to_owned(), muster_schemas::name::encode_token);
+    let sender = raw["source"].as_str().and_then(|source| source.rsplit('/').next()).expect("a source");
     let area = subjects.all_events();
     let area = area.trim_end_matches('>');
-    let subject = format!(
-        "{area}{}.{}.{}.{sender}",
-        kind.token(),
-        token("service"),
-        token("instance")
-    );
+    let subject = format!("{area}{}.{}.{}.{sender}", kind.token(), token("service"), token("instance"));
     let event = Event::parse(&subjects, &subject, bytes).unwrap_or_else(|refusal| panic!("{refusal}"));
     assert_eq!(event.subject(&subjects), subject);
     let bytes = event.encode(subjects.namespace()).expect("within limits");
@@ -85,6 +63,7 @@ fn read_and_write(schema: &str, bytes: &[u8]) -> Value {
         "change" => written_again::<change::Change>(bytes),
         "pulse" => written_again::<pulse::Pulse>(bytes),
         "beacon" => written_again::<beacon::Beacon>(bytes),
+        "alarm" => written_again::<alarm::Alarm>(bytes),
         "query.request" => written_again::<query::Request>(bytes),
         "query.reply" => written_again::<query::Reply>(bytes),
         "query.status" => written_again::<query::Status>(bytes),
@@ -139,10 +118,7 @@ fn every_schema_has_a_golden_payload_and_every_golden_payload_is_valid() {
     let schemas = json_files("json");
     let golden = json_files("golden");
     for schema in schemas.keys() {
-        assert!(
-            golden.keys().any(|name| schema_of(name, &schemas) == schema),
-            "no golden payload of {schema}"
-        );
+        assert!(golden.keys().any(|name| schema_of(name, &schemas) == schema), "no golden payload of {schema}");
     }
     for (name, bytes) in &golden {
         let schema: Value = serde_json::from_slice(&schemas[schema_of(name, &schemas)]).expect("JSON");
@@ -157,12 +133,9 @@ fn every_schema_has_a_golden_payload_and_every_golden_payload_is_valid() {
 fn a_schema_refuses_a_payload_with_a_field_missing_or_wrongly_typed() {
     let schemas = json_files("json");
     let golden = json_files("golden");
-    for (name, field) in [
-        ("heartbeat", "session"),
-        ("change.removed", "digest"),
-        ("pulse", "to"),
-        ("event.register", "data"),
-    ] {
+    for (name, field) in
+        [("heartbeat", "session"), ("change.removed", "digest"), ("pulse", "to"), ("event.register", "data")]
+    {
         let schema: Value = serde_json::from_slice(&schemas[schema_of(name, &schemas)]).expect("JSON");
         let validator = jsonschema::validator_for(&schema).expect("a valid schema");
         let mut payload: Value = serde_json::from_slice(&golden[name]).expect("JSON");

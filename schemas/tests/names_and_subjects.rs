@@ -94,30 +94,15 @@ fn dots_slashes_and_unicode_are_percent_encoded_in_upper_case_hex() {
 #[test]
 fn a_name_has_at_most_128_bytes_after_encoding() {
     assert!(ServiceName::new(&"a".repeat(128)).is_ok());
-    assert!(matches!(
-        ServiceName::new(&"a".repeat(129)),
-        Err(NameError::TooLong {
-            bytes: 129,
-            max: 128,
-            ..
-        })
-    ));
+    assert!(matches!(ServiceName::new(&"a".repeat(129)), Err(NameError::TooLong { bytes: 129, max: 128, .. })));
     let dots = format!("{}{}", ".".repeat(42), "aa");
     assert_eq!(ServiceName::new(&dots).map(|name| name.token().len()), Ok(128));
-    assert!(matches!(
-        ServiceName::new(&format!("{dots}a")),
-        Err(NameError::TooLong { bytes: 129, .. })
-    ));
+    assert!(matches!(ServiceName::new(&format!("{dots}a")), Err(NameError::TooLong { bytes: 129, .. })));
 }
 
 #[test]
 fn empty_reserved_and_control_names_are_refused_with_the_way_out() {
-    for (text, expected) in [
-        ("", "empty"),
-        ("-", "reserved"),
-        ("a\nb", "control"),
-        ("a\0b", "control"),
-    ] {
+    for (text, expected) in [("", "empty"), ("-", "reserved"), ("a\nb", "control"), ("a\0b", "control")] {
         let message = OperatorName::new(text).expect_err("refused").to_string();
         assert!(message.contains(expected), "{message}");
     }
@@ -127,44 +112,23 @@ fn empty_reserved_and_control_names_are_refused_with_the_way_out() {
 fn a_namespace_is_plain_and_short() {
     assert!("prod-eu_1".parse::<Namespace>().is_ok());
     assert!(matches!("a.b".parse::<Namespace>(), Err(NameError::Characters { .. })));
-    assert!(matches!(
-        "a".repeat(33).parse::<Namespace>(),
-        Err(NameError::TooLong { bytes: 33, max: 32, .. })
-    ));
+    assert!(matches!("a".repeat(33).parse::<Namespace>(), Err(NameError::TooLong { bytes: 33, max: 32, .. })));
 }
 
 #[test]
 fn subjects_of_other_namespaces_kinds_and_shapes_are_told_apart() {
     let subjects = subjects();
-    assert!(matches!(
-        subjects.parse("other.default.change.a"),
-        Err(SubjectError::Foreign { .. })
-    ));
-    assert!(matches!(
-        subjects.parse("muster.prod.change.a"),
-        Err(SubjectError::Foreign { .. })
-    ));
+    assert!(matches!(subjects.parse("other.default.change.a"), Err(SubjectError::Foreign { .. })));
+    assert!(matches!(subjects.parse("muster.prod.change.a"), Err(SubjectError::Foreign { .. })));
     let future = subjects.parse("muster.default.event.promote.orders.web1.web1");
     assert_eq!(future, Err(SubjectError::UnknownKind { kind: "promote".into() }));
-    for text in [
-        "muster.default.pulse.64",
-        "muster.default.pulse.07",
-        "muster.default.query.all",
-        "muster.default.change",
-    ] {
-        assert!(
-            matches!(subjects.parse(text), Err(SubjectError::Unknown { .. })),
-            "{text}"
-        );
+    for text in
+        ["muster.default.pulse.64", "muster.default.pulse.07", "muster.default.query.all", "muster.default.change"]
+    {
+        assert!(matches!(subjects.parse(text), Err(SubjectError::Unknown { .. })), "{text}");
     }
-    assert!(matches!(
-        subjects.parse("muster.default.change.a%2eb"),
-        Err(SubjectError::Name(_))
-    ));
-    assert!(matches!(
-        subjects.parse("muster.default.event.register.-.-.web1"),
-        Err(SubjectError::Name(_))
-    ));
+    assert!(matches!(subjects.parse("muster.default.change.a%2eb"), Err(SubjectError::Name(_))));
+    assert!(matches!(subjects.parse("muster.default.event.register.-.-.web1"), Err(SubjectError::Name(_))));
 }
 
 #[test]

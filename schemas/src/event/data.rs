@@ -285,17 +285,9 @@ fn validate_intent(data: &IntentSet) -> Result<(), Refusal> {
 }
 
 fn check_text(field: &str, text: &str) -> Result<(), Refusal> {
-    if text.len() > TEXT_BYTES_MAX {
-        Err(Refusal::too_large(field, text.len(), TEXT_BYTES_MAX))
-    } else {
-        Ok(())
-    }
+    if text.len() > TEXT_BYTES_MAX { Err(Refusal::too_large(field, text.len(), TEXT_BYTES_MAX)) } else { Ok(()) }
 }
 
 fn check_integer(field: &str, number: u64) -> Result<(), Refusal> {
-    if number > INTEGER_MAX {
-        Err(Refusal::malformed(field, number, "must be at most 2^53-1"))
-    } else {
-        Ok(())
-    }
+    if number > INTEGER_MAX { Err(Refusal::malformed(field, number, "must be at most 2^53-1")) } else { Ok(()) }
 }

@@ -129,11 +129,7 @@ impl EventKind {
     /// The largest event of this kind, in bytes.
     #[must_use]
     pub fn bytes_max(self) -> usize {
-        if self == Self::Carry {
-            CARRY_BYTES_MAX
-        } else {
-            EVENT_BYTES_MAX
-        }
+        if self == Self::Carry { CARRY_BYTES_MAX } else { EVENT_BYTES_MAX }
     }
 }
 

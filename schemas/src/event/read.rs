@@ -51,12 +51,7 @@ impl Event {
         let data = read_data(kind, payload)?;
         check_identity(&data, &target, &sender)?;
         data.validate()?;
-        Ok(Self {
-            id: head.id.into_owned(),
-            source: sender,
-            time: head.time,
-            data,
-        })
+        Ok(Self { id: head.id.into_owned(), source: sender, time: head.time, data })
     }
 
     /// The id in a payload that may otherwise be unreadable, for telling its sender.
@@ -73,12 +68,9 @@ fn parse_subject(subjects: &Subjects, subject: &str) -> Result<(EventKind, Targe
     match subjects.parse(subject) {
         Ok(Subject::Event { kind, target, sender }) => Ok((kind, target, sender)),
         Ok(_) => Err(Refusal::malformed("subject", subject, "is not an event's subject")),
-        Err(error @ SubjectError::UnknownKind { .. }) => Err(Refusal::new(
-            RefusalKind::UnknownKind,
-            "subject",
-            subject,
-            error.to_string(),
-        )),
+        Err(error @ SubjectError::UnknownKind { .. }) => {
+            Err(Refusal::new(RefusalKind::UnknownKind, "subject", subject, error.to_string()))
+        }
         Err(error) => Err(Refusal::malformed("subject", subject, error.to_string())),
     }
 }
