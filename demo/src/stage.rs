@@ -1,7 +1,7 @@
 //! What stands on this machine while the demo plays: a broker, two registries, agents with their services, a consumer.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use muster_tests::process::Signal;
 use muster_tests::{NatsServer, Process, ProcessBuilder, bin, eventually, free_port};
@@ -24,6 +24,8 @@ pub(crate) const SERVICES: [(&str, &str); 4] = [("orders", "a"), ("orders", "b")
 const REGISTRIES: [&str; 2] = ["r1", "r2"];
 /// A program that has not started by then never will.
 const START_DEADLINE: Duration = Duration::from_secs(15);
+/// The metric of the registry that publishes.
+const PUBLISHES: &str = "muster_publisher 1";
 const LOG_LINES_SHOWN: usize = 8;
 
 /// Everything that was started. Dropping it kills it.
@@ -106,13 +108,27 @@ impl Stage {
 
     /// Kills the registry that publishes, and starts it again.
     pub(crate) async fn restart_registry(&mut self) -> Duration {
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         let url = self.broker.url();
-        let registry = &mut self.registries[0];
+        let index = self.publisher().await;
+        let registry = &mut self.registries[index];
         registry.process.kill();
         *registry = Registry::start(registry.name, &url);
         registry.until_ready().await;
         started.elapsed()
+    }
+
+    /// Which registry says that it publishes changes first.
+    async fn publisher(&self) -> usize {
+        eventually("one registry publishes", START_DEADLINE, async || {
+            for (index, registry) in self.registries.iter().enumerate() {
+                if http::get(registry.http_port, "/metrics").await?.lines().any(|line| line == PUBLISHES) {
+                    return Ok(index);
+                }
+            }
+            Err("none does".to_owned())
+        })
+        .await
     }
 
     pub(crate) async fn stop_broker(&mut self) {

@@ -1,7 +1,7 @@
 //! The harness of the scenario tests: a real nats-server per test, real processes, and faults done to them.
 //!
 //! Everything is killed when it goes out of scope, and also when the test itself is killed. There is no sleeping: a
-//! test waits for a condition with [`eventually`], or asserts that one holds [`throughout`] a time.
+//! test waits for a condition with [`eventually()`], or asserts that one holds [`throughout`] a time.
 //!
 //! ```no_run
 //! # async fn example() {

@@ -137,7 +137,7 @@ fn fresh_docs() -> Result<Outcome> {
 
 fn rustdoc() -> Result<Outcome> {
     let mut command = workspace::cargo();
-    command.args(["doc", "--workspace", "--no-deps", "--document-private-items"]).env("RUSTDOCFLAGS", "-D warnings");
+    command.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
     Ok(Outcome::check(run::shown_through(&mut command)?))
 }
 

@@ -25,7 +25,7 @@ pub(super) fn configuration(reference: &Reference) -> String {
     for array in &reference.tables {
         let name = &array.name;
         text.push_str(&format!("\n## Tables `[[{name}]]` in the file\n\n"));
-        text.push_str("One for each; the keys are the flags of the command without their dashes.\n\n");
+        text.push_str("One for each; the keys are the flags of the command, with underscores for dashes.\n\n");
         let header = ["key", "default", "what it is for"];
         text.push_str(&table(&header, array.settings.iter().map(|it| vec![code(&it.name), default(it), help(it)])));
     }
