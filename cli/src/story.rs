@@ -3,7 +3,7 @@
 use muster_registry::core::catalog::{Outcome, Reason};
 use muster_schemas::entry::{Evidence, IntentKind, ProbeResult};
 use muster_schemas::event::{EventData, ExpiryCause};
-use muster_schemas::{Cause, ChangeKind, Event, Health, Subjects};
+use muster_schemas::{Cause, ChangeKind, Event, Health, HealthStatus, Subjects};
 
 use crate::log_read::Entry;
 use crate::show::period;
@@ -84,6 +84,9 @@ fn accepted(event: &Event, actor: &str, entry: &Entry) -> String {
 }
 
 fn health(health: &Health) -> String {
+    if health.status == HealthStatus::Passing {
+        return "passing".to_owned();
+    }
     let worst = health.checks.iter().filter(|check| check.status == health.status);
     let checks = worst.map(|check| {
         let name = check.name.as_deref().unwrap_or(&check.id);

@@ -21,6 +21,7 @@ mod stream;
 
 pub use error::RegistryError;
 pub use metrics::metric_docs;
+pub use queries::{Answering, is_met};
 pub use run::run;
 pub use settings::RegistrySettings;
 pub use stream::{Difference, differences as stream_differences};

@@ -22,12 +22,14 @@ use muster_schemas::subject::{self, Query};
 use muster_schemas::{ReplicaId, Subjects, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use answering::{Answering, not_ready};
+pub use answering::Answering;
+use answering::not_ready;
 pub(crate) use endpoint::Endpoint;
 use replies::behind;
 use service_api::ServiceApi;
 use subscriptions::{Subscriptions, Topic};
-use waiting::{Waiting, is_met};
+use waiting::Waiting;
+pub use waiting::is_met;
 
 use crate::clock::Clock;
 use crate::core::replica::Snapshot;

@@ -56,9 +56,7 @@ impl ExitReason for RunError {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let loaded = Program::new("example")
-        .metrics(metric_docs)
-        .load_or_exit::<ExampleSettings>();
+    let loaded = Program::new("example").metrics(metric_docs).load_or_exit::<ExampleSettings>();
     loaded.settings.log.start();
     loaded.log_warnings();
     match run(&loaded.settings).await {
@@ -72,10 +70,7 @@ async fn run(settings: &ExampleSettings) -> Result<(), RunError> {
     let metrics = Metrics::new();
     register(&metrics).set(settings.mark_interval.as_duration().as_secs().cast_signed());
     let http = settings.http.start(&metrics, &stop).await?;
-    let connection = settings
-        .broker
-        .connect(Role::new("muster-example").needs_jetstream())
-        .await?;
+    let connection = settings.broker.connect(Role::new("muster-example").needs_jetstream()).await?;
     if let Some(http) = &http {
         http.set(Readiness::ready("ready"));
     }

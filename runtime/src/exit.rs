@@ -108,13 +108,7 @@ pub struct ExitCodeDoc {
 /// The table of exit codes, in ascending order.
 #[must_use]
 pub fn exit_codes() -> Vec<ExitCodeDoc> {
-    Exit::ALL
-        .iter()
-        .map(|exit| ExitCodeDoc {
-            code: exit.code(),
-            meaning: exit.meaning(),
-        })
-        .collect()
+    Exit::ALL.iter().map(|exit| ExitCodeDoc { code: exit.code(), meaning: exit.meaning() }).collect()
 }
 
 #[cfg(test)]

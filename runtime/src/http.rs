@@ -42,21 +42,13 @@ impl Readiness {
     /// It can.
     #[must_use]
     pub fn ready(state: impl Into<String>) -> Self {
-        Self {
-            ready: true,
-            state: state.into(),
-            reason: String::new(),
-        }
+        Self { ready: true, state: state.into(), reason: String::new() }
     }
 
     /// It cannot, and this is why.
     #[must_use]
     pub fn not_ready(state: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self {
-            ready: false,
-            state: state.into(),
-            reason: reason.into(),
-        }
+        Self { ready: false, state: state.into(), reason: reason.into() }
     }
 }
 
@@ -119,10 +111,7 @@ async fn serve(address: SocketAddr, metrics: Metrics, stop: Stop) -> Result<Http
     let listener = TcpListener::bind(address).await.map_err(error)?;
     let bound = listener.local_addr().map_err(error)?;
     let (readiness, receiver) = watch::channel(Readiness::not_ready("starting", "the process is starting"));
-    let router = router(Shared {
-        metrics,
-        readiness: receiver,
-    });
+    let router = router(Shared { metrics, readiness: receiver });
     tokio::spawn(async move {
         let served = axum::serve(listener, router).with_graceful_shutdown(async move { stop.requested().await });
         if let Err(error) = served.await {
@@ -130,19 +119,13 @@ async fn serve(address: SocketAddr, metrics: Metrics, stop: Stop) -> Result<Http
         }
     });
     tracing::info!(address = %bound, "serving metrics and health");
-    Ok(HttpServer {
-        address: bound,
-        readiness,
-    })
+    Ok(HttpServer { address: bound, readiness })
 }
 
 fn router(shared: Shared) -> Router {
     Router::new()
         .route("/metrics", get(serve_metrics))
-        .route(
-            "/health/live",
-            get(|| async { json(StatusCode::OK, &Readiness::ready("live")) }),
-        )
+        .route("/health/live", get(|| async { json(StatusCode::OK, &Readiness::ready("live")) }))
         .route("/health/ready", get(serve_readiness))
         .with_state(Arc::new(shared))
 }
@@ -153,11 +136,7 @@ async fn serve_metrics(State(shared): State<Arc<Shared>>) -> Response {
 
 async fn serve_readiness(State(shared): State<Arc<Shared>>) -> Response {
     let readiness = shared.readiness.borrow().clone();
-    let status = if readiness.ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     json(status, &readiness)
 }
 
@@ -182,9 +161,7 @@ mod tests {
     }
 
     fn settings(address: &str) -> HttpSettings {
-        HttpSettings {
-            http: Some(address.parse().unwrap()),
-        }
+        HttpSettings { http: Some(address.parse().unwrap()) }
     }
 
     #[tokio::test]
@@ -193,33 +170,19 @@ mod tests {
         metrics.counter("tests_run", "Tests run").inc();
         let server = settings("127.0.0.1:0").start(&metrics, &stop).await.unwrap().unwrap();
         let starting = fetch(server.address, "/health/ready").await;
-        assert!(
-            starting.starts_with("HTTP/1.1 503") && starting.contains(r#""state":"starting""#),
-            "{starting}"
-        );
+        assert!(starting.starts_with("HTTP/1.1 503") && starting.contains(r#""state":"starting""#), "{starting}");
         server.set(Readiness::ready("ready"));
         assert!(fetch(server.address, "/health/ready").await.starts_with("HTTP/1.1 200"));
         assert!(fetch(server.address, "/health/live").await.starts_with("HTTP/1.1 200"));
-        assert!(
-            fetch(server.address, "/metrics")
-                .await
-                .contains("muster_tests_run_total 1")
-        );
+        assert!(fetch(server.address, "/metrics").await.contains("muster_tests_run_total 1"));
         stop.request();
     }
 
     #[tokio::test]
     async fn an_address_in_use_is_a_configuration_error_that_names_it() {
         let stop = Stop::new();
-        let first = settings("127.0.0.1:0")
-            .start(&Metrics::new(), &stop)
-            .await
-            .unwrap()
-            .unwrap();
-        let error = settings(&first.address.to_string())
-            .start(&Metrics::new(), &stop)
-            .await
-            .unwrap_err();
+        let first = settings("127.0.0.1:0").start(&Metrics::new(), &stop).await.unwrap().unwrap();
+        let error = settings(&first.address.to_string()).start(&Metrics::new(), &stop).await.unwrap_err();
         assert_eq!(error.exit(), Exit::Configuration);
         assert!(error.to_string().contains(&first.address.to_string()), "{error}");
     }

@@ -63,31 +63,18 @@ impl LogSettings {
 /// A filter with the client library silenced, unless it speaks of it itself.
 #[must_use]
 pub fn filter(wanted: &str) -> String {
-    if wanted.contains("async_nats") {
-        wanted.to_owned()
-    } else {
-        format!("{wanted},{FILTER_CLIENT}")
-    }
+    if wanted.contains("async_nats") { wanted.to_owned() } else { format!("{wanted},{FILTER_CLIENT}") }
 }
 
 /// The filter, and what is wrong with `RUST_LOG`.
 fn filter_of(variable: Option<&str>, default: &str) -> (EnvFilter, Option<String>) {
     let wanted = variable.filter(|text| !text.trim().is_empty()).unwrap_or(default);
-    let text = if wanted.contains("async_nats") {
-        wanted.to_owned()
-    } else {
-        format!("{wanted},{FILTER_CLIENT}")
-    };
+    let text = if wanted.contains("async_nats") { wanted.to_owned() } else { format!("{wanted},{FILTER_CLIENT}") };
     match EnvFilter::try_new(&text) {
         Ok(filter) => (filter, None),
         Err(error) => {
             let fallback = EnvFilter::new(format!("{default},{FILTER_CLIENT}"));
-            (
-                fallback,
-                Some(format!(
-                    "RUST_LOG=`{wanted}` is no filter: {error}; `{default}` holds instead"
-                )),
-            )
+            (fallback, Some(format!("RUST_LOG=`{wanted}` is no filter: {error}; `{default}` holds instead")))
         }
     }
 }
@@ -112,18 +99,8 @@ mod tests {
     #[test]
     fn the_client_library_is_silent_unless_it_is_asked_for() {
         assert!(filter_of(None, "info").0.to_string().contains("async_nats=off"));
-        assert!(
-            filter_of(Some("debug"), "info")
-                .0
-                .to_string()
-                .contains("async_nats=off")
-        );
-        assert!(
-            !filter_of(Some("async_nats=debug"), "info")
-                .0
-                .to_string()
-                .contains("off")
-        );
+        assert!(filter_of(Some("debug"), "info").0.to_string().contains("async_nats=off"));
+        assert!(!filter_of(Some("async_nats=debug"), "info").0.to_string().contains("off"));
     }
 
     #[test]

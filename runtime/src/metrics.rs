@@ -90,54 +90,22 @@ impl Metrics {
     /// None yet.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            inner: Arc::new(Mutex::new(Inner {
-                registry: Registry::with_prefix(PREFIX),
-                docs: Vec::new(),
-            })),
-        }
+        Self { inner: Arc::new(Mutex::new(Inner { registry: Registry::with_prefix(PREFIX), docs: Vec::new() })) }
     }
 
     /// Something that only grows. `name` without prefix and `_total`.
     pub fn counter(&self, name: &str, help: &str) -> Counter {
-        self.register(
-            Counter::default(),
-            Described {
-                name,
-                kind: "counter",
-                unit: Unit::None,
-                labels: &[],
-                help,
-            },
-        )
+        self.register(Counter::default(), Described { name, kind: "counter", unit: Unit::None, labels: &[], help })
     }
 
     /// Something that goes up and down. `name` without prefix and unit.
     pub fn gauge(&self, name: &str, unit: Unit, help: &str) -> Gauge {
-        self.register(
-            Gauge::default(),
-            Described {
-                name,
-                kind: "gauge",
-                unit,
-                labels: &[],
-                help,
-            },
-        )
+        self.register(Gauge::default(), Described { name, kind: "gauge", unit, labels: &[], help })
     }
 
     /// A distribution; `bounds` are the upper bounds of its buckets, in its unit.
     pub fn histogram(&self, name: &str, unit: Unit, bounds: impl IntoIterator<Item = f64>, help: &str) -> Histogram {
-        self.register(
-            Histogram::new(bounds),
-            Described {
-                name,
-                kind: "histogram",
-                unit,
-                labels: &[],
-                help,
-            },
-        )
+        self.register(Histogram::new(bounds), Described { name, kind: "histogram", unit, labels: &[], help })
     }
 
     /// Counters told apart by labels, whose names are `labels`.
@@ -145,16 +113,7 @@ impl Metrics {
     where
         L: EncodeLabelSet + Clone + Debug + Eq + Hash + Send + Sync + 'static,
     {
-        self.register(
-            Family::default(),
-            Described {
-                name,
-                kind: "counter",
-                unit: Unit::None,
-                labels,
-                help,
-            },
-        )
+        self.register(Family::default(), Described { name, kind: "counter", unit: Unit::None, labels, help })
     }
 
     /// Gauges told apart by labels, whose names are `labels`.
@@ -162,26 +121,11 @@ impl Metrics {
     where
         L: EncodeLabelSet + Clone + Debug + Eq + Hash + Send + Sync + 'static,
     {
-        self.register(
-            Family::default(),
-            Described {
-                name,
-                kind: "gauge",
-                unit,
-                labels,
-                help,
-            },
-        )
+        self.register(Family::default(), Described { name, kind: "gauge", unit, labels, help })
     }
 
     fn register<M: Metric + Clone>(&self, metric: M, described: Described<'_>) -> M {
-        let Described {
-            name,
-            kind,
-            unit,
-            labels,
-            help,
-        } = described;
+        let Described { name, kind, unit, labels, help } = described;
         let mut inner = self.lock();
         let unit_suffix = match unit.exported() {
             Some(exported) => {
@@ -196,13 +140,7 @@ impl Metrics {
         };
         let total = if kind == "counter" { "_total" } else { "" };
         let name = format!("{PREFIX}_{name}{unit_suffix}{total}");
-        inner.docs.push(MetricDoc {
-            name,
-            kind,
-            unit,
-            labels: labels.to_vec(),
-            help: help.to_owned(),
-        });
+        inner.docs.push(MetricDoc { name, kind, unit, labels: labels.to_vec(), help: help.to_owned() });
         metric
     }
 
@@ -242,9 +180,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.counter("changes_published", "Changes published").inc();
         metrics.gauge("head_age", Unit::Seconds, "Age of the head").set(1);
-        metrics
-            .histogram("snapshot_size", Unit::Bytes, [100.0, 1000.0], "Size of snapshots")
-            .observe(10.0);
+        metrics.histogram("snapshot_size", Unit::Bytes, [100.0, 1000.0], "Size of snapshots").observe(10.0);
         metrics
             .counters::<Outcome>("events", &["outcome"], "Events")
             .get_or_create(&Outcome { outcome: "stale" })
@@ -255,11 +191,7 @@ mod tests {
             .set(3);
         let text = metrics.text();
         for doc in metrics.docs() {
-            assert!(
-                text.lines().any(|line| line.starts_with(&doc.name)),
-                "`{}` is not served in:\n{text}",
-                doc.name
-            );
+            assert!(text.lines().any(|line| line.starts_with(&doc.name)), "`{}` is not served in:\n{text}", doc.name);
         }
         assert!(text.contains("muster_events_total{outcome=\"stale\"} 1"), "{text}");
         assert!(text.contains("muster_head_age_seconds 1"), "{text}");

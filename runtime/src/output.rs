@@ -26,10 +26,7 @@ pub fn print_line(line: &str) {
 /// may have nothing to print for long (`muster watch | head -1`). Waits for ever where that cannot be told, as with files.
 pub async fn end_when_closed() {
     // Only looked at: "unchecked" leaves it blocking, for whoever prints and for whoever shares it with us.
-    let watched = io::stdout()
-        .as_fd()
-        .try_clone_to_owned()
-        .and_then(Sender::from_owned_fd_unchecked);
+    let watched = io::stdout().as_fd().try_clone_to_owned().and_then(Sender::from_owned_fd_unchecked);
     if let Ok(stdout) = watched
         && stdout.ready(Interest::ERROR).await.is_ok()
     {

@@ -21,9 +21,7 @@ impl Stop {
     /// One that only [`Stop::request`] triggers.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            requested: watch::channel(false).0,
-        }
+        Self { requested: watch::channel(false).0 }
     }
 
     /// One that SIGTERM and SIGINT (Ctrl-C) trigger. A second signal ends the process at once, with 128 and the
@@ -36,10 +34,7 @@ impl Stop {
     /// Outside of a tokio runtime.
     pub fn on_signals() -> std::io::Result<Self> {
         let stop = Self::new();
-        for (kind, name) in [
-            (SignalKind::terminate(), "SIGTERM"),
-            (SignalKind::interrupt(), "SIGINT"),
-        ] {
+        for (kind, name) in [(SignalKind::terminate(), "SIGTERM"), (SignalKind::interrupt(), "SIGINT")] {
             tokio::spawn(watch_signal(stop.clone(), signal(kind)?, kind.as_raw_value(), name));
         }
         Ok(stop)

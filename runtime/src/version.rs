@@ -9,11 +9,7 @@ pub const COMMIT: &str = env!("MUSTER_BUILD_COMMIT");
 /// What stands behind the program's name in `--version`.
 #[must_use]
 pub fn long() -> String {
-    format!(
-        "{VERSION} (commit {COMMIT}, wire {}, fold {})",
-        muster_schemas::WIRE_VERSION,
-        muster_schemas::FOLD_VERSION
-    )
+    format!("{VERSION} (commit {COMMIT}, wire {}, fold {})", muster_schemas::WIRE_VERSION, muster_schemas::FOLD_VERSION)
 }
 
 #[cfg(test)]

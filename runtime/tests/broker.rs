@@ -67,27 +67,17 @@ async fn a_connection_counts_itself_and_has_an_inbox_of_its_own() {
     assert_eq!((connection.connects(), connection.is_connected()), (1, true));
     let state = connection.state().borrow().clone();
     assert_eq!((state.phase, state.connects), (LinkPhase::Connected, 1));
-    assert!(
-        connection.client().new_inbox().starts_with("_INBOX.one."),
-        "{}",
-        connection.client().new_inbox()
-    );
+    assert!(connection.client().new_inbox().starts_with("_INBOX.one."), "{}", connection.client().new_inbox());
 }
 
 #[tokio::test]
 async fn an_absent_broker_is_told_within_a_second() {
     let port = free_port();
-    let error = refusal(
-        &settings(&["--server", &format!("nats://me:secret@127.0.0.1:{port}")]),
-        Role::new("test"),
-    )
-    .await;
+    let error =
+        refusal(&settings(&["--server", &format!("nats://me:secret@127.0.0.1:{port}")]), Role::new("test")).await;
     assert_eq!(error.exit(), Exit::BrokerUnavailable);
     let text = error.to_string();
-    assert!(
-        text.contains(&format!("nats://127.0.0.1:{port}")) && text.contains("refused"),
-        "{text}"
-    );
+    assert!(text.contains(&format!("nats://127.0.0.1:{port}")) && text.contains("refused"), "{text}");
     assert!(!text.contains("secret"), "{text}");
 }
 
@@ -96,22 +86,14 @@ async fn a_broker_that_accepts_and_says_nothing_is_told_within_a_second() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = silent.local_addr().unwrap().to_string();
     let error = refusal(&settings(&["--server", &url]), Role::new("test")).await;
-    assert!(
-        matches!(&error, BrokerError::Unreachable { reason, .. } if reason.contains("within 1s")),
-        "{error}"
-    );
+    assert!(matches!(&error, BrokerError::Unreachable { reason, .. } if reason.contains("within 1s")), "{error}");
 }
 
 #[tokio::test]
 async fn one_server_of_the_list_is_enough_wherever_it_stands() {
     let server = NatsServer::start().await;
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let list = format!(
-        "127.0.0.1:{},{},{}",
-        free_port(),
-        silent.local_addr().unwrap(),
-        server.url()
-    );
+    let list = format!("127.0.0.1:{},{},{}", free_port(), silent.local_addr().unwrap(), server.url());
     let connection = settings(&["--server", &list]).connect(Role::new("test")).await.unwrap();
     let pool = connection.client().server_pool().await.unwrap();
     assert!(pool.len() >= 3, "all servers are known for later: {pool:?}");
@@ -119,10 +101,7 @@ async fn one_server_of_the_list_is_enough_wherever_it_stands() {
 
 #[tokio::test]
 async fn refused_credentials_are_a_matter_of_permission() {
-    let server = NatsServer::builder()
-        .settings("authorization { user: me, password: right }")
-        .start()
-        .await;
+    let server = NatsServer::builder().settings("authorization { user: me, password: right }").start().await;
     let url = server.url();
     let error = refusal(&settings(&["--server", &url]), Role::new("test")).await;
     assert!(matches!(error, BrokerError::CredentialsRefused { .. }), "{error}");
@@ -130,14 +109,7 @@ async fn refused_credentials_are_a_matter_of_permission() {
 
     let directory = tempfile::tempdir().unwrap();
     let password = directory.path().join("password");
-    let arguments = [
-        "--server",
-        &url,
-        "--user",
-        "me",
-        "--password-file",
-        password.to_str().unwrap(),
-    ];
+    let arguments = ["--server", &url, "--user", "me", "--password-file", password.to_str().unwrap()];
     std::fs::write(&password, "wrong\n").unwrap();
     let error = refusal(&settings(&arguments), Role::new("test")).await;
     assert!(error.to_string().contains("user `me` and password"), "{error}");
@@ -147,10 +119,7 @@ async fn refused_credentials_are_a_matter_of_permission() {
 
 #[tokio::test]
 async fn a_token_and_credentials_in_the_url_are_accepted() {
-    let server = NatsServer::builder()
-        .settings("authorization { token: sesame }")
-        .start()
-        .await;
+    let server = NatsServer::builder().settings("authorization { token: sesame }").start().await;
     let directory = tempfile::tempdir().unwrap();
     let token = directory.path().join("token");
     std::fs::write(&token, "sesame\n").unwrap();
@@ -163,10 +132,8 @@ async fn a_token_and_credentials_in_the_url_are_accepted() {
 #[tokio::test]
 async fn an_nkey_is_accepted() {
     let public = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4";
-    let server = NatsServer::builder()
-        .settings(&format!("authorization {{ users: [{{ nkey: {public} }}] }}"))
-        .start()
-        .await;
+    let server =
+        NatsServer::builder().settings(&format!("authorization {{ users: [{{ nkey: {public} }}] }}")).start().await;
     let directory = tempfile::tempdir().unwrap();
     let seed = directory.path().join("seed");
     std::fs::write(&seed, "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY\n").unwrap();
@@ -181,10 +148,7 @@ async fn a_broker_that_is_too_old_is_told() {
     );
     let error = refusal(&settings(&["--server", &old.await.to_string()]), Role::new("test")).await;
     assert_eq!(error.exit(), Exit::BrokerUnavailable);
-    assert!(
-        error.to_string().contains("2.10.29") && error.to_string().contains("2.11"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("2.10.29") && error.to_string().contains("2.11"), "{error}");
 }
 
 #[tokio::test]
@@ -204,28 +168,18 @@ async fn a_broker_or_an_account_without_jetstream_is_told_to_those_who_need_it()
 
 #[tokio::test]
 async fn trouble_with_tls_is_a_matter_of_configuration() {
-    let tls = format!(
-        "tls {{ cert_file: \"{}\", key_file: \"{}\" }}",
-        tls_file("server.pem"),
-        tls_file("server.key")
-    );
+    let tls = format!("tls {{ cert_file: \"{}\", key_file: \"{}\" }}", tls_file("server.pem"), tls_file("server.key"));
     let server = NatsServer::builder().settings(&tls).start().await;
     let url = server.url();
-    settings(&["--server", &url, "--tls-ca", &tls_file("ca.pem")])
-        .connect(Role::new("test"))
-        .await
-        .unwrap();
+    settings(&["--server", &url, "--tls-ca", &tls_file("ca.pem")]).connect(Role::new("test")).await.unwrap();
     let stranger = settings(&["--server", &url, "--tls-ca", &tls_file("stranger.pem")]);
     let error = refusal(&stranger, Role::new("test")).await;
     assert!(matches!(error, BrokerError::Tls { .. }), "{error}");
     assert_eq!(error.exit(), Exit::Configuration);
 
     let plain = NatsServer::start().await;
-    let error = refusal(
-        &settings(&["--server", &plain.url(), "--tls-ca", &tls_file("ca.pem")]),
-        Role::new("test"),
-    )
-    .await;
+    let error =
+        refusal(&settings(&["--server", &plain.url(), "--tls-ca", &tls_file("ca.pem")]), Role::new("test")).await;
     assert!(matches!(error, BrokerError::Tls { .. }), "{error}");
 }
 
@@ -238,22 +192,8 @@ async fn a_broker_that_demands_a_certificate_gets_one_or_a_clear_error() {
         tls_file("ca.pem")
     );
     let server = NatsServer::builder().settings(&tls).start().await;
-    let (url, ca, cert, key) = (
-        server.url(),
-        tls_file("ca.pem"),
-        tls_file("server.pem"),
-        tls_file("server.key"),
-    );
-    let with = [
-        "--server",
-        &url,
-        "--tls-ca",
-        &ca,
-        "--tls-cert",
-        &cert,
-        "--tls-key",
-        &key,
-    ];
+    let (url, ca, cert, key) = (server.url(), tls_file("ca.pem"), tls_file("server.pem"), tls_file("server.key"));
+    let with = ["--server", &url, "--tls-ca", &ca, "--tls-cert", &cert, "--tls-key", &key];
     settings(&with).connect(Role::new("test")).await.unwrap();
     let error = refusal(&settings(&with[..4]), Role::new("test")).await;
     assert!(matches!(error, BrokerError::Tls { .. }), "{error}");
@@ -262,23 +202,14 @@ async fn a_broker_that_demands_a_certificate_gets_one_or_a_clear_error() {
 #[tokio::test]
 async fn a_connection_comes_back_at_once_and_counts_it() {
     let mut server = NatsServer::builder().fixed_port().start().await;
-    let connection = settings(&["--server", &server.url()])
-        .connect(Role::new("test"))
-        .await
-        .unwrap();
+    let connection = settings(&["--server", &server.url()]).connect(Role::new("test")).await.unwrap();
     let mut state = connection.state();
     server.kill();
     let lost = state.wait_for(|state| state.phase == LinkPhase::Disconnected);
-    tokio::time::timeout(DEADLINE, lost)
-        .await
-        .expect("the loss is noticed")
-        .unwrap();
+    tokio::time::timeout(DEADLINE, lost).await.expect("the loss is noticed").unwrap();
     server.restart().await;
     let again = state.wait_for(|state| state.connects == 2 && state.phase == LinkPhase::Connected);
-    tokio::time::timeout(DEADLINE, again)
-        .await
-        .expect("it comes back")
-        .unwrap();
+    tokio::time::timeout(DEADLINE, again).await.expect("it comes back").unwrap();
     assert_eq!(connection.connects(), 2);
 }
 
@@ -291,38 +222,24 @@ async fn what_a_connection_that_ends_at_disconnect_had_not_sent_is_never_sent() 
     let proxy = Proxy::to_port(server.port()).await;
     let settings = settings(&["--server", &proxy.url()]);
     let connection = settings.connect(Role::new("test").ends_at_disconnect()).await.unwrap();
-    connection
-        .client()
-        .publish("proposals", "in time".into())
-        .await
-        .unwrap();
+    connection.client().publish("proposals", "in time".into()).await.unwrap();
     assert_eq!(next(&mut seen).await, "in time");
 
     proxy.cut();
     let _ = connection.client().publish("proposals", "too late".into()).await;
     let mut state = connection.state();
     let closed = state.wait_for(|state| state.phase == LinkPhase::Closed);
-    tokio::time::timeout(DEADLINE, closed)
-        .await
-        .expect("the connection is closed")
-        .unwrap();
+    tokio::time::timeout(DEADLINE, closed).await.expect("the connection is closed").unwrap();
     proxy.heal();
     assert!(connection.is_closed() && connection.connects() == 1, "{connection:?}");
 
     let fresh = settings.connect(Role::new("test").ends_at_disconnect()).await.unwrap();
-    fresh
-        .client()
-        .publish("proposals", "decided anew".into())
-        .await
-        .unwrap();
+    fresh.client().publish("proposals", "decided anew".into()).await.unwrap();
     assert_eq!(next(&mut seen).await, "decided anew");
 }
 
 async fn next(messages: &mut async_nats::Subscriber) -> String {
-    let message = tokio::time::timeout(DEADLINE, messages.next())
-        .await
-        .expect("a message")
-        .unwrap();
+    let message = tokio::time::timeout(DEADLINE, messages.next()).await.expect("a message").unwrap();
     String::from_utf8_lossy(&message.payload).into_owned()
 }
 
@@ -332,22 +249,14 @@ async fn a_connection_in_the_background_waits_for_its_broker() {
     let url = server.url();
     server.kill();
     let settings = settings(&["--server", &url]);
-    let connection = settings
-        .connect_in_background(Role::new("test").needs_jetstream())
-        .await
-        .unwrap();
+    let connection = settings.connect_in_background(Role::new("test").needs_jetstream()).await.unwrap();
     eventually("an attempt fails and is told", DEADLINE, async || {
         let state = connection.state().borrow().clone();
-        (state.last_error.is_some() && state.phase == LinkPhase::Connecting)
-            .then_some(())
-            .ok_or(format!("{state:?}"))
+        (state.last_error.is_some() && state.phase == LinkPhase::Connecting).then_some(()).ok_or(format!("{state:?}"))
     })
     .await;
     server.restart().await;
-    tokio::time::timeout(DEADLINE, connection.established())
-        .await
-        .expect("it is established")
-        .unwrap();
+    tokio::time::timeout(DEADLINE, connection.established()).await.expect("it is established").unwrap();
     assert_eq!(connection.state().borrow().connects, 1);
 }
 
@@ -360,21 +269,14 @@ const RESTRICTED: &str = r#"authorization { users: [{ user: u, password: p, perm
 async fn restricted(settings_text: &str) -> (NatsServer, muster_runtime::broker::Connection) {
     let server = NatsServer::builder().settings(settings_text).start().await;
     let settings = settings(&["--server", &format!("nats://u:p@127.0.0.1:{}", server.port())]);
-    let connection = settings
-        .connect(Role::new("muster-test u").identity("u"))
-        .await
-        .unwrap();
+    let connection = settings.connect(Role::new("muster-test u").identity("u")).await.unwrap();
     (server, connection)
 }
 
 #[tokio::test]
 async fn granted_subjects_pass_the_check() {
     let (_server, connection) = restricted(RESTRICTED).await;
-    let needs = [
-        Need::publish("a.b"),
-        Need::subscribe("b.c"),
-        Need::queue_subscribe("c", "q"),
-    ];
+    let needs = [Need::publish("a.b"), Need::subscribe("b.c"), Need::queue_subscribe("c", "q")];
     connection.verify(&needs).await.unwrap();
     connection.verify(&[]).await.unwrap();
 }
@@ -392,16 +294,9 @@ async fn every_refused_subject_is_named_at_once() {
     ];
     let error = connection.verify(&needs).await.unwrap_err();
     assert_eq!(error.exit(), Exit::PermissionDenied);
-    let BrokerError::SubjectsRefused { violations, .. } = &error else {
-        panic!("{error}")
-    };
+    let BrokerError::SubjectsRefused { violations, .. } = &error else { panic!("{error}") };
     let named: Vec<String> = violations.iter().map(ToString::to_string).collect();
-    let expected = [
-        "publishing to `a.secret`",
-        "publishing to `z`",
-        "subscribing to `b.c.d`",
-        "subscribing to `c`",
-    ];
+    let expected = ["publishing to `a.secret`", "publishing to `z`", "subscribing to `b.c.d`", "subscribing to `c`"];
     assert_eq!(named, expected);
     assert!(error.to_string().contains("muster-test u"), "{error}");
 }
@@ -417,10 +312,7 @@ async fn an_inbox_that_is_refused_is_named_too() {
 #[tokio::test]
 async fn the_check_leaves_nothing_in_a_stream() {
     let server = NatsServer::start().await;
-    let connection = settings(&["--server", &server.url()])
-        .connect(Role::new("test"))
-        .await
-        .unwrap();
+    let connection = settings(&["--server", &server.url()]).connect(Role::new("test")).await.unwrap();
     let jetstream = async_nats::jetstream::new(connection.client().clone());
     let config = async_nats::jetstream::stream::Config {
         name: "LOG".to_owned(),

@@ -43,16 +43,9 @@ impl<'a> MakeWriter<'a> for Captured {
 async fn refused_credentials_are_logged_once_although_three_connections_try_again_and_again() {
     let captured = Captured::default();
     let filter = EnvFilter::new(muster_runtime::logging::filter("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(false)
-        .with_writer(captured.clone())
-        .init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(captured.clone()).init();
 
-    let server = NatsServer::builder()
-        .settings("authorization { token: sesame }")
-        .start()
-        .await;
+    let server = NatsServer::builder().settings("authorization { token: sesame }").start().await;
     let settings = Only::parse_from(["test", "--server", &server.url()]).broker;
     for name in ["input", "output", "requests"] {
         let connection = settings.connect_in_background(Role::new(name)).await.unwrap();

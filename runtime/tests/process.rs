@@ -72,13 +72,8 @@ fn arguments(program: &str) -> [&str; 4] {
 }
 
 fn start(program: &str, variables: &[(&str, &str)]) -> Process {
-    let builder = ProcessBuilder::new(std::env::current_exe().unwrap())
-        .name(program)
-        .args(arguments(program));
-    variables
-        .iter()
-        .fold(builder, |builder, (name, value)| builder.env(name, value))
-        .start()
+    let builder = ProcessBuilder::new(std::env::current_exe().unwrap()).name(program).args(arguments(program));
+    variables.iter().fold(builder, |builder, (name, value)| builder.env(name, value)).start()
 }
 
 #[tokio::test]
@@ -121,16 +116,10 @@ async fn a_wrong_command_line_ends_with_64_and_every_complaint() {
     let status = process.wait_exit(DEADLINE).await;
     let lines: Vec<String> = process.lines().into_iter().map(|line| line.text).collect();
     assert_eq!(status.code(), Some(64), "{lines:?}");
-    for part in [
-        "muster-example: 3 problems with the settings",
-        "'--exact'",
-        "'--nocapture'",
-        "More: muster-example --help",
-    ] {
-        assert!(
-            lines.iter().any(|line| line.contains(part)),
-            "`{part}` is missing in {lines:#?}"
-        );
+    for part in
+        ["muster-example: 3 problems with the settings", "'--exact'", "'--nocapture'", "More: muster-example --help"]
+    {
+        assert!(lines.iter().any(|line| line.contains(part)), "`{part}` is missing in {lines:#?}");
     }
 }
 

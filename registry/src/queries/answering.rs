@@ -17,7 +17,7 @@ const REPLY_BYTES_MAX: usize = 1024 * 1024;
 
 /// Answers from snapshots.
 #[derive(Debug)]
-pub(super) struct Answering {
+pub struct Answering {
     subjects: Subjects,
     replica: ReplicaId,
     cursors: Cursors,
@@ -34,7 +34,9 @@ struct Wanted<'a> {
 }
 
 impl Answering {
-    pub(super) fn new(subjects: &Subjects, replica: &ReplicaId, cursor_period_ms: u64) -> Self {
+    /// Answers of one replica; what is left of one too large for a message is held for this long.
+    #[must_use]
+    pub fn new(subjects: &Subjects, replica: &ReplicaId, cursor_period_ms: u64) -> Self {
         Self {
             subjects: subjects.clone(),
             replica: replica.clone(),
@@ -52,7 +54,7 @@ impl Answering {
     ///
     /// # Errors
     /// The error to send instead.
-    pub(super) fn answer(
+    pub fn answer(
         &mut self,
         now_ms: u64,
         snapshot: &Arc<Snapshot>,

@@ -8,7 +8,8 @@ use muster_schemas::{EpochId, MinRevision};
 const WAITING_MAX: usize = 8_192;
 
 /// Whether a replica at a position has reached what is wanted: one of an older epoch is met, of a newer one is not.
-pub(super) fn is_met(wanted: MinRevision, epoch: Option<EpochId>, revision: u64) -> bool {
+#[must_use]
+pub fn is_met(wanted: MinRevision, epoch: Option<EpochId>, revision: u64) -> bool {
     match (wanted.epoch(), epoch) {
         (_, None) => false,
         (None, Some(_)) => revision >= wanted.sequence(),

@@ -30,11 +30,7 @@ impl Access {
     /// The servers for messages: separated by commas, without passwords.
     #[must_use]
     pub fn servers(&self) -> String {
-        self.servers
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join(",")
+        self.servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
     }
 
     /// The context of the `nats` command line that was applied.
@@ -72,11 +68,7 @@ impl BrokerSettings {
         let mut check = Check::default();
         let access = self.resolve(context::directory().as_deref(), &mut check);
         let problems = check.into_problems();
-        if problems.is_empty() {
-            Ok(access)
-        } else {
-            Err(BrokerError::Settings(problems))
-        }
+        if problems.is_empty() { Ok(access) } else { Err(BrokerError::Settings(problems)) }
     }
 
     pub(super) fn resolve(&self, contexts: Option<&Path>, check: &mut Check) -> Access {
@@ -100,29 +92,18 @@ impl BrokerSettings {
     fn context(&self, directory: Option<&Path>, check: &mut Check) -> (Option<String>, Context) {
         let Some(directory) = directory else {
             if self.context.is_some() {
-                check.refuse(
-                    "context",
-                    "there is no configuration directory: neither XDG_CONFIG_HOME nor HOME is set",
-                );
+                check.refuse("context", "there is no configuration directory: neither XDG_CONFIG_HOME nor HOME is set");
             }
             return (None, Context::default());
         };
         let selected = || {
-            if self.server.is_empty() {
-                context::selected(directory)
-            } else {
-                None
-            }
+            if self.server.is_empty() { context::selected(directory) } else { None }
         };
         let Some(name) = self.context.clone().or_else(selected) else {
             return (None, Context::default());
         };
         let context = context::read(directory, &name).unwrap_or_else(|reason| {
-            let selected = if self.context.is_none() {
-                "of the selected context: "
-            } else {
-                ""
-            };
+            let selected = if self.context.is_none() { "of the selected context: " } else { "" };
             check.refuse("context", format!("{selected}{reason}"));
             Context::default()
         });
@@ -133,11 +114,7 @@ impl BrokerSettings {
         if !self.server.is_empty() {
             return self.server.clone();
         }
-        let urls = if context.url.is_empty() {
-            SERVER_DEFAULT
-        } else {
-            &context.url
-        };
+        let urls = if context.url.is_empty() { SERVER_DEFAULT } else { &context.url };
         let parsed: Result<Vec<ServerUrl>, String> = urls.split(',').map(str::parse).collect();
         parsed.unwrap_or_else(|reason| {
             check.refuse("context", format!("its url is wrong: {reason}"));
@@ -148,11 +125,8 @@ impl BrokerSettings {
     /// Our own settings win over the context, and the context over what stands in the URLs.
     fn credentials(&self, context: &Context, servers: &[ServerUrl], check: &mut Check) -> Credentials {
         if self.user.is_some() != self.password_file.is_some() {
-            let (given, other) = if self.user.is_some() {
-                ("user", "--password-file")
-            } else {
-                ("password_file", "--user")
-            };
+            let (given, other) =
+                if self.user.is_some() { ("user", "--password-file") } else { ("password_file", "--user") };
             check.refuse(given, format!("is of no use alone; give {other} as well"));
         }
         if let Some(path) = &self.creds {
@@ -167,9 +141,7 @@ impl BrokerSettings {
         if let Some(path) = &self.token_file {
             return Credentials::Token(first_line(check, "token_file", path));
         }
-        of_context(context, check)
-            .or_else(|| of_urls(servers))
-            .unwrap_or_default()
+        of_context(context, check).or_else(|| of_urls(servers)).unwrap_or_default()
     }
 
     fn tls_client(&self, context: &Context, check: &mut Check) -> Option<(PathBuf, PathBuf)> {
@@ -193,18 +165,11 @@ impl BrokerSettings {
 
     fn inbox_prefix(&self, context: &Context, check: &mut Check) -> String {
         let of_context = (!context.inbox_prefix.is_empty()).then(|| context.inbox_prefix.clone());
-        let prefix = self
-            .inbox_prefix
-            .clone()
-            .or(of_context)
-            .unwrap_or_else(|| INBOX_PREFIX_DEFAULT.to_owned());
+        let prefix = self.inbox_prefix.clone().or(of_context).unwrap_or_else(|| INBOX_PREFIX_DEFAULT.to_owned());
         let is_token =
             |token: &str| !token.is_empty() && !token.contains(|c: char| c.is_whitespace() || "*>".contains(c));
         if !prefix.split('.').all(is_token) {
-            check.refuse(
-                "inbox_prefix",
-                "write one or more tokens separated by dots, without spaces and wildcards",
-            );
+            check.refuse("inbox_prefix", "write one or more tokens separated by dots, without spaces and wildcards");
         }
         prefix
     }
@@ -218,10 +183,7 @@ fn of_context(context: &Context, check: &mut Check) -> Option<Credentials> {
         return Some(nkey_file(check, "context", &path));
     }
     if !context.user.is_empty() {
-        return Some(Credentials::User(
-            context.user.clone(),
-            Secret(context.password.clone()),
-        ));
+        return Some(Credentials::User(context.user.clone(), Secret(context.password.clone())));
     }
     (!context.token.is_empty()).then(|| Credentials::Token(Secret(context.token.clone())))
 }
@@ -245,10 +207,7 @@ fn read_text(check: &mut Check, key: &str, path: &Path) -> Option<String> {
 
 fn check_readable(check: &mut Check, key: &str, path: Option<&Path>) {
     if let Some(Err(error)) = path.map(std::fs::File::open) {
-        check.refuse(
-            key,
-            format!("{} cannot be read: {error}", path.unwrap_or(Path::new("")).display()),
-        );
+        check.refuse(key, format!("{} cannot be read: {error}", path.unwrap_or(Path::new("")).display()));
     }
 }
 
@@ -258,13 +217,7 @@ fn credentials_file(check: &mut Check, key: &str, path: &Path) -> Credentials {
     };
     let credentials = Credentials::Jwt(Secret(text));
     if credentials.apply(async_nats::ConnectOptions::new()).is_err() {
-        check.refuse(
-            key,
-            format!(
-                "{} is no credentials file; make one with `nsc generate creds`",
-                path.display()
-            ),
-        );
+        check.refuse(key, format!("{} is no credentials file; make one with `nsc generate creds`", path.display()));
     }
     credentials
 }
@@ -276,10 +229,7 @@ fn nkey_file(check: &mut Check, key: &str, path: &Path) -> Credentials {
     match seed_of(&text) {
         Some(seed) => Credentials::Nkey(Secret(seed)),
         None => {
-            check.refuse(
-                key,
-                format!("{} holds no nkey seed (58 characters from `SU`)", path.display()),
-            );
+            check.refuse(key, format!("{} holds no nkey seed (58 characters from `SU`)", path.display()));
             Credentials::None
         }
     }
@@ -287,16 +237,9 @@ fn nkey_file(check: &mut Check, key: &str, path: &Path) -> Credentials {
 
 fn first_line(check: &mut Check, key: &str, path: &Path) -> Secret {
     let text = read_text(check, key, path);
-    let line = text
-        .as_deref()
-        .and_then(|text| text.lines().next())
-        .unwrap_or_default()
-        .to_owned();
+    let line = text.as_deref().and_then(|text| text.lines().next()).unwrap_or_default().to_owned();
     if text.is_some() && line.is_empty() {
-        check.refuse(
-            key,
-            format!("{} is empty; its first line is what counts", path.display()),
-        );
+        check.refuse(key, format!("{} is empty; its first line is what counts", path.display()));
     }
     Secret(line)
 }

@@ -14,19 +14,13 @@ const WAIT_FIRST_MS: u64 = 100;
 /// restarts come back spread over seconds.
 pub(super) fn wait(attempt: usize) -> Duration {
     let limit = limit_ms(attempt);
-    Duration::from_millis(if limit == 0 {
-        0
-    } else {
-        rand::random_range(limit / 4..=limit)
-    })
+    Duration::from_millis(if limit == 0 { 0 } else { rand::random_range(limit / 4..=limit) })
 }
 
 fn limit_ms(attempt: usize) -> u64 {
     match attempt {
         0 | 1 => 0,
-        _ => WAIT_FIRST_MS
-            .saturating_mul(1 << (attempt - 2).min(16))
-            .min(WAIT_MAX_MS),
+        _ => WAIT_FIRST_MS.saturating_mul(1 << (attempt - 2).min(16)).min(WAIT_MAX_MS),
     }
 }
 
@@ -40,10 +34,7 @@ mod tests {
         assert_eq!([2, 3, 4, 8, usize::MAX].map(limit_ms), [100, 200, 400, 4_000, 4_000]);
         for attempt in 2..40 {
             let waited = wait(attempt).as_millis() as u64;
-            assert!(
-                (limit_ms(attempt) / 4..=limit_ms(attempt)).contains(&waited),
-                "attempt {attempt}: {waited} ms"
-            );
+            assert!((limit_ms(attempt) / 4..=limit_ms(attempt)).contains(&waited), "attempt {attempt}: {waited} ms");
         }
     }
 

@@ -38,10 +38,7 @@ impl BrokerSettings {
             Ok(Err(error)) => return Err(typed(&access, &error)),
             Err(_) => {
                 let reason = format!("no answer within {}", access.connect_timeout);
-                return Err(BrokerError::Unreachable {
-                    servers: access.servers(),
-                    reason,
-                });
+                return Err(BrokerError::Unreachable { servers: access.servers(), reason });
             }
         };
         // Until here the client knows only the server that answered first.
@@ -64,10 +61,7 @@ impl BrokerSettings {
         let access = self.access()?;
         let link = Arc::new(Link::new(&role, access.servers()));
         let options = options(&access, &role, &link)?.retry_on_initial_connect();
-        let client = options
-            .connect(access.addresses())
-            .await
-            .map_err(|error| typed(&access, &error))?;
+        let client = options.connect(access.addresses()).await.map_err(|error| typed(&access, &error))?;
         Ok(Connection::new(client, link, role))
     }
 }
@@ -94,17 +88,12 @@ fn options(access: &Access, role: &Role, link: &Arc<Link>) -> Result<ConnectOpti
         options = options.add_root_certificates(ca.clone()).require_tls(true);
     }
     if let Some((cert, key)) = &access.tls_client {
-        options = options
-            .add_client_certificate(cert.clone(), key.clone())
-            .require_tls(true);
+        options = options.add_client_certificate(cert.clone(), key.clone()).require_tls(true);
     }
     if access.tls_first {
         options = options.tls_first();
     }
-    access
-        .credentials
-        .apply(options)
-        .map_err(|error| refuse(access, error.to_string()))
+    access.credentials.apply(options).map_err(|error| refuse(access, error.to_string()))
 }
 
 fn refuse(access: &Access, reason: String) -> BrokerError {
@@ -153,17 +142,13 @@ fn worse(known: Option<ConnectError>, new: ConnectError) -> ConnectError {
 fn typed(access: &Access, error: &ConnectError) -> BrokerError {
     let servers = access.servers();
     match error.kind() {
-        ConnectErrorKind::AuthorizationViolation => BrokerError::CredentialsRefused {
-            servers,
-            credentials: access.credentials.kind(),
-        },
+        ConnectErrorKind::AuthorizationViolation => {
+            BrokerError::CredentialsRefused { servers, credentials: access.credentials.kind() }
+        }
         ConnectErrorKind::Authentication => {
             refuse(access, "the broker's challenge could not be signed with it".to_owned())
         }
-        ConnectErrorKind::Tls => BrokerError::Tls {
-            servers,
-            reason: deepest(error),
-        },
+        ConnectErrorKind::Tls => BrokerError::Tls { servers, reason: deepest(error) },
         // Expired and revoked users are refused in other words.
         _ if causes(error).any(|cause| cause.downcast_ref().is_some_and(is_refused_by_server)) => {
             BrokerError::CredentialsRefused {
@@ -171,14 +156,8 @@ fn typed(access: &Access, error: &ConnectError) -> BrokerError {
                 credentials: format!("{}: {}", access.credentials.kind(), deepest(error)),
             }
         }
-        _ if is_tls(error) => BrokerError::Tls {
-            servers,
-            reason: deepest(error),
-        },
-        _ => BrokerError::Unreachable {
-            servers,
-            reason: deepest(error),
-        },
+        _ if is_tls(error) => BrokerError::Tls { servers, reason: deepest(error) },
+        _ => BrokerError::Unreachable { servers, reason: deepest(error) },
     }
 }
 
@@ -196,9 +175,7 @@ fn is_tls(error: &ConnectError) -> bool {
 }
 
 fn deepest(error: &ConnectError) -> String {
-    causes(error)
-        .last()
-        .map_or_else(|| error.kind().to_string(), ToString::to_string)
+    causes(error).last().map_or_else(|| error.kind().to_string(), ToString::to_string)
 }
 
 fn causes<'a>(error: &'a ConnectError) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {

@@ -93,11 +93,7 @@ impl std::fmt::Debug for Connection {
 impl Connection {
     pub(super) fn new(client: Client, link: Arc<Link>, role: Role) -> Self {
         link.attach(client.statistics());
-        Self {
-            client,
-            link,
-            role: Arc::new(role),
-        }
+        Self { client, link, role: Arc::new(role) }
     }
 
     /// The client of this connection, for everything else.
@@ -127,10 +123,7 @@ impl Connection {
     /// How often the connection was made, from the client's own counter: right even where an event got lost.
     #[must_use]
     pub fn connects(&self) -> u64 {
-        self.client
-            .statistics()
-            .connects
-            .load(std::sync::atomic::Ordering::Relaxed)
+        self.client.statistics().connects.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// Whether the connection was closed and does not come back.
@@ -169,10 +162,6 @@ impl Connection {
 
     pub(super) async fn check_requirements(&self) -> Result<(), BrokerError> {
         check_version(&self.client.server_info())?;
-        if self.role.jetstream {
-            check_jetstream(&self.client).await
-        } else {
-            Ok(())
-        }
+        if self.role.jetstream { check_jetstream(&self.client).await } else { Ok(()) }
     }
 }

@@ -31,10 +31,7 @@ pub(super) fn directory() -> Option<PathBuf> {
 
 /// The context that `nats context select` chose, if any.
 pub(super) fn selected(directory: &Path) -> Option<String> {
-    let name = std::fs::read_to_string(directory.join("context.txt"))
-        .ok()?
-        .trim()
-        .to_owned();
+    let name = std::fs::read_to_string(directory.join("context.txt")).ok()?.trim().to_owned();
     (!name.is_empty()).then_some(name)
 }
 
@@ -49,22 +46,14 @@ pub(super) fn read(directory: &Path, name: &str) -> Result<Context, String> {
     let path = directory.join("context").join(format!("{name}.json"));
     let text = std::fs::read_to_string(&path)
         .map_err(|error| format!("{} cannot be read: {error}; see `nats context ls`", path.display()))?;
-    let context: Context = serde_json::from_str(&text).map_err(|error| {
-        format!(
-            "{} is no context: {error}; see `nats context edit {name}`",
-            path.display()
-        )
-    })?;
-    for (value, field) in [
-        (&context.user_jwt, "user_jwt"),
-        (&context.nsc, "nsc"),
-        (&context.socks_proxy, "socks_proxy"),
-    ] {
+    let context: Context = serde_json::from_str(&text)
+        .map_err(|error| format!("{} is no context: {error}; see `nats context edit {name}`", path.display()))?;
+    for (value, field) in
+        [(&context.user_jwt, "user_jwt"), (&context.nsc, "nsc"), (&context.socks_proxy, "socks_proxy")]
+    {
         if !value.is_empty() {
             let file = path.display();
-            return Err(format!(
-                "{file} uses `{field}`, which is not supported; use `creds` (`nsc generate creds`)"
-            ));
+            return Err(format!("{file} uses `{field}`, which is not supported; use `creds` (`nsc generate creds`)"));
         }
     }
     Ok(context)

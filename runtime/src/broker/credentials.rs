@@ -75,10 +75,7 @@ mod tests {
     fn a_seed_is_found_bare_and_decorated() {
         let seed = "SUANQDPB2RUOE4ETUA26CNX7FUKE5ZZKFCQIIW63OX225F2CO7UEXTM7ZY";
         assert_eq!(seed_of(&format!("{seed}\n")).as_deref(), Some(seed));
-        assert_eq!(
-            seed_of(&format!("-----BEGIN USER NKEY SEED-----\n{seed}\n------END\n")).as_deref(),
-            Some(seed)
-        );
+        assert_eq!(seed_of(&format!("-----BEGIN USER NKEY SEED-----\n{seed}\n------END\n")).as_deref(), Some(seed));
         assert_eq!(seed_of("hello"), None);
     }
 }

@@ -76,11 +76,7 @@ pub enum BrokerError {
 }
 
 fn list(violations: &[Violation]) -> String {
-    violations
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(", ")
+    violations.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl ExitReason for BrokerError {

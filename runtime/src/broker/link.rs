@@ -96,17 +96,12 @@ impl Violation {
     /// `… for Subscription to "subject" using queue "group"`.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let lower = text.to_ascii_lowercase();
-        let (operation, start) = [
-            (Operation::Publish, "for publish to \""),
-            (Operation::Subscribe, "for subscription to \""),
-        ]
-        .into_iter()
-        .find_map(|(operation, phrase)| Some((operation, lower.find(phrase)? + phrase.len())))?;
+        let (operation, start) =
+            [(Operation::Publish, "for publish to \""), (Operation::Subscribe, "for subscription to \"")]
+                .into_iter()
+                .find_map(|(operation, phrase)| Some((operation, lower.find(phrase)? + phrase.len())))?;
         let subject = text.get(start..)?.split('"').next()?;
-        Some(Self {
-            operation,
-            subject: subject.to_owned(),
-        })
+        Some(Self { operation, subject: subject.to_owned() })
     }
 }
 
@@ -126,14 +121,7 @@ impl Link {
     pub(super) fn new(role: &Role, servers: String) -> Self {
         let (state, _) = watch::channel(LinkState::default());
         let (events, _) = broadcast::channel(EVENTS_HELD);
-        Self {
-            name: role.name.clone(),
-            servers,
-            once: role.once,
-            state,
-            events,
-            statistics: OnceLock::new(),
-        }
+        Self { name: role.name.clone(), servers, once: role.once, state, events, statistics: OnceLock::new() }
     }
 
     pub(super) fn state(&self) -> watch::Receiver<LinkState> {
@@ -169,14 +157,9 @@ impl Link {
     fn translate(&self, event: Event) -> LinkEvent {
         match event {
             Event::Connected => {
-                let counted = self
-                    .statistics
-                    .get()
-                    .map(|statistics| statistics.connects.load(Ordering::Relaxed));
+                let counted = self.statistics.get().map(|statistics| statistics.connects.load(Ordering::Relaxed));
                 let known = self.state.borrow().connects;
-                LinkEvent::Connected {
-                    connects: counted.unwrap_or(known + 1).max(1),
-                }
+                LinkEvent::Connected { connects: counted.unwrap_or(known + 1).max(1) }
             }
             Event::Disconnected => LinkEvent::Disconnected,
             Event::LameDuckMode => LinkEvent::LameDuck,
@@ -213,19 +196,10 @@ impl Link {
                 tracing::warn!(connection, suppressed, "a subscription overflowed and lost messages");
             }),
             LinkEvent::Violation(violation) => limited(&format!("violation {violation}"), |suppressed| {
-                tracing::error!(
-                    connection,
-                    suppressed,
-                    "the broker refuses {violation}; grant this permission"
-                );
+                tracing::error!(connection, suppressed, "the broker refuses {violation}; grant this permission");
             }),
             LinkEvent::Trouble(reason) if is_refusal(reason) => limited("credentials", |suppressed| {
-                tracing::error!(
-                    connection,
-                    servers,
-                    suppressed,
-                    "the broker refuses the credentials: {reason}"
-                );
+                tracing::error!(connection, servers, suppressed, "the broker refuses the credentials: {reason}");
             }),
             LinkEvent::Trouble(reason) => limited("trouble", |suppressed| {
                 tracing::warn!(connection, servers, suppressed, "no connection to the broker: {reason}");
@@ -269,13 +243,7 @@ mod tests {
     #[test]
     fn a_refused_subject_is_read_from_the_servers_words() {
         let publish = Violation::parse("Permissions Violation for Publish to \"muster.default.heartbeat.a\"").unwrap();
-        assert_eq!(
-            publish,
-            Violation {
-                operation: Operation::Publish,
-                subject: "muster.default.heartbeat.a".into()
-            }
-        );
+        assert_eq!(publish, Violation { operation: Operation::Publish, subject: "muster.default.heartbeat.a".into() });
         let subscribe =
             Violation::parse("Permissions Violation for Subscription to \"a.>\" using queue \"q\"").unwrap();
         assert_eq!(subscribe.to_string(), "subscribing to `a.>`");
@@ -285,19 +253,12 @@ mod tests {
     #[tokio::test]
     async fn the_state_counts_what_happened_although_nobody_listened() {
         let link = Link::new(&Role::new("test"), "nats://x".into());
-        for event in [
-            Event::Connected,
-            Event::SlowConsumer(1),
-            Event::Disconnected,
-            Event::Connected,
-            Event::SlowConsumer(1),
-        ] {
+        for event in
+            [Event::Connected, Event::SlowConsumer(1), Event::Disconnected, Event::Connected, Event::SlowConsumer(1)]
+        {
             link.take(event);
         }
         let state = link.state().borrow().clone();
-        assert_eq!(
-            (state.phase, state.connects, state.slow_consumers),
-            (LinkPhase::Connected, 2, 2)
-        );
+        assert_eq!((state.phase, state.connects, state.slow_consumers), (LinkPhase::Connected, 2, 2));
     }
 }

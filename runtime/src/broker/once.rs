@@ -22,13 +22,8 @@ pub(super) fn options(options: ConnectOptions) -> ConnectOptions {
     let used = AtomicBool::new(false);
     options.max_reconnects(1).reconnect_to_server_callback(move |pool, _| {
         let is_nowhere = used.swap(true, Ordering::Relaxed);
-        let chosen = pool
-            .into_iter()
-            .find(|server| (server.addr.as_url_str() == NOWHERE) == is_nowhere);
+        let chosen = pool.into_iter().find(|server| (server.addr.as_url_str() == NOWHERE) == is_nowhere);
         let delay = Some(Duration::ZERO);
-        std::future::ready(chosen.map(|server| ReconnectToServer {
-            addr: server.addr,
-            delay,
-        }))
+        std::future::ready(chosen.map(|server| ReconnectToServer { addr: server.addr, delay }))
     })
 }

@@ -28,31 +28,19 @@ impl Need {
     /// To send to this subject, which must have no wildcards.
     #[must_use]
     pub fn publish(subject: impl Into<String>) -> Self {
-        Self {
-            operation: Operation::Publish,
-            subject: subject.into(),
-            queue: None,
-        }
+        Self { operation: Operation::Publish, subject: subject.into(), queue: None }
     }
 
     /// To listen to this subject.
     #[must_use]
     pub fn subscribe(subject: impl Into<String>) -> Self {
-        Self {
-            operation: Operation::Subscribe,
-            subject: subject.into(),
-            queue: None,
-        }
+        Self { operation: Operation::Subscribe, subject: subject.into(), queue: None }
     }
 
     /// To listen to this subject as a member of a queue group.
     #[must_use]
     pub fn queue_subscribe(subject: impl Into<String>, queue: impl Into<String>) -> Self {
-        Self {
-            operation: Operation::Subscribe,
-            subject: subject.into(),
-            queue: Some(queue.into()),
-        }
+        Self { operation: Operation::Subscribe, subject: subject.into(), queue: Some(queue.into()) }
     }
 }
 
@@ -67,10 +55,8 @@ pub(super) async fn verify(
         connection: connection.to_owned(),
         waited_ms: CHECK_TIMEOUT.as_millis() as u64,
     };
-    let (inbox, mut replies, _subscriptions) = timeout_at(deadline, ask(client, needs))
-        .await
-        .map_err(|_| unknown())?
-        .ok_or_else(unknown)?;
+    let (inbox, mut replies, _subscriptions) =
+        timeout_at(deadline, ask(client, needs)).await.map_err(|_| unknown())?.ok_or_else(unknown)?;
     let mut refused = BTreeSet::new();
     let answered = await_end(&mut events, &mut replies, &inbox, deadline, &mut refused).await;
     collect(&mut events, Instant::now() + GRACE, &mut refused).await;
@@ -78,10 +64,7 @@ pub(super) async fn verify(
     refused.retain(|violation| needs.iter().any(|need| concerns(violation, need)) || is_own_inbox(violation, &inbox));
     if !refused.is_empty() {
         let violations = refused.into_iter().collect();
-        return Err(BrokerError::SubjectsRefused {
-            connection: connection.to_owned(),
-            violations,
-        });
+        return Err(BrokerError::SubjectsRefused { connection: connection.to_owned(), violations });
     }
     if answered { Ok(()) } else { Err(unknown()) }
 }
@@ -100,10 +83,7 @@ async fn ask(client: &Client, needs: &[Need]) -> Option<(String, Subscriber, Vec
             (Operation::Publish, _) => {
                 let mut headers = HeaderMap::new();
                 headers.insert("Nats-Expected-Stream", "permission-check");
-                client
-                    .publish_with_headers(need.subject.clone(), headers, Default::default())
-                    .await
-                    .ok()?;
+                client.publish_with_headers(need.subject.clone(), headers, Default::default()).await.ok()?;
             }
         }
     }
@@ -122,10 +102,7 @@ async fn await_end(
     deadline: Instant,
     refused: &mut BTreeSet<Violation>,
 ) -> bool {
-    let last = Violation {
-        operation: Operation::Publish,
-        subject: inbox.to_owned(),
-    };
+    let last = Violation { operation: Operation::Publish, subject: inbox.to_owned() };
     loop {
         tokio::select! {
             reply = replies.next() => return reply.is_some(),

@@ -18,20 +18,14 @@ pub(super) fn check_version(info: &ServerInfo) -> Result<(), BrokerError> {
     if is_recent_enough(&info.version) {
         return Ok(());
     }
-    Err(BrokerError::TooOld {
-        server: name_of(info),
-        version: info.version.clone(),
-    })
+    Err(BrokerError::TooOld { server: name_of(info), version: info.version.clone() })
 }
 
 /// Whether a server of this version works. One that cannot be read counts as recent: it is a development build more likely
 /// than a museum piece.
 #[must_use]
 pub fn is_recent_enough(version: &str) -> bool {
-    let mut parts = version
-        .trim_start_matches('v')
-        .split(['.', '-', '+'])
-        .map(str::parse::<u64>);
+    let mut parts = version.trim_start_matches('v').split(['.', '-', '+']).map(str::parse::<u64>);
     match (parts.next(), parts.next()) {
         (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= SERVER_VERSION_MIN,
         _ => true,
@@ -42,12 +36,7 @@ pub fn is_recent_enough(version: &str) -> bool {
 /// and the account may not.
 pub(super) async fn check_jetstream(client: &Client) -> Result<(), BrokerError> {
     let info = client.server_info();
-    let refuse = |reason: String| {
-        Err(BrokerError::NoJetStream {
-            server: name_of(&info),
-            reason,
-        })
-    };
+    let refuse = |reason: String| Err(BrokerError::NoJetStream { server: name_of(&info), reason });
     let context = jetstream::new(client.clone());
     match tokio::time::timeout(JETSTREAM_TIMEOUT, context.query_account()).await {
         Ok(Ok(_)) => Ok(()),
@@ -71,10 +60,7 @@ fn by_flag(info: &ServerInfo) -> Result<(), BrokerError> {
     if info.jetstream {
         return Ok(());
     }
-    Err(BrokerError::NoJetStream {
-        server: name_of(info),
-        reason: "the server says so".to_owned(),
-    })
+    Err(BrokerError::NoJetStream { server: name_of(info), reason: "the server says so".to_owned() })
 }
 
 fn name_of(info: &ServerInfo) -> String {

@@ -90,11 +90,7 @@ impl FromStr for ServerUrl {
         const WAY_OUT: &str = "write nats://HOST:PORT, or tls://HOST:PORT";
         let address: ServerAddr = text.trim().parse().map_err(|_| WAY_OUT.to_owned())?;
         let known_scheme = ["nats", "tls"].contains(&address.scheme());
-        if known_scheme && !address.host().is_empty() {
-            Ok(Self(address))
-        } else {
-            Err(WAY_OUT.to_owned())
-        }
+        if known_scheme && !address.host().is_empty() { Ok(Self(address)) } else { Err(WAY_OUT.to_owned()) }
     }
 }
 
@@ -103,14 +99,7 @@ impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = self.0.host();
         let brackets = if host.contains(':') { ("[", "]") } else { ("", "") };
-        write!(
-            f,
-            "{}://{}{host}{}:{}",
-            self.0.scheme(),
-            brackets.0,
-            brackets.1,
-            self.0.port()
-        )
+        write!(f, "{}://{}{host}{}:{}", self.0.scheme(), brackets.0, brackets.1, self.0.port())
     }
 }
 

@@ -24,11 +24,7 @@ impl LogLimit {
     /// One line per key in `interval`.
     #[must_use]
     pub fn new(interval: Duration) -> Self {
-        Self {
-            interval,
-            keys: HashMap::new(),
-            others: None,
-        }
+        Self { interval, keys: HashMap::new(), others: None }
     }
 
     /// `Some` if a line may be written at `now`, with the number of lines left out since the last one.
@@ -38,13 +34,9 @@ impl LogLimit {
         }
         if self.keys.len() >= KEYS_MAX {
             let interval = self.interval;
-            self.keys
-                .retain(|_, place| now.saturating_duration_since(place.written) < interval);
+            self.keys.retain(|_, place| now.saturating_duration_since(place.written) < interval);
         }
-        let fresh = Place {
-            written: now,
-            suppressed: 0,
-        };
+        let fresh = Place { written: now, suppressed: 0 };
         if self.keys.len() < KEYS_MAX {
             self.keys.insert(key.to_owned(), fresh);
             return Some(0);
@@ -90,9 +82,7 @@ mod tests {
     #[test]
     fn a_flood_of_keys_is_limited_and_old_keys_make_room() {
         let (mut limit, start) = (LogLimit::new(INTERVAL), Instant::now());
-        let written = (0..10_000)
-            .filter(|key| limit.allow(&key.to_string(), start).is_some())
-            .count();
+        let written = (0..10_000).filter(|key| limit.allow(&key.to_string(), start).is_some()).count();
         assert_eq!(written, KEYS_MAX + 1);
         assert_eq!(limit.keys.len(), KEYS_MAX);
         assert_eq!(limit.allow("later", start + INTERVAL), Some(0));

@@ -40,10 +40,7 @@ pub(super) fn read(command: &Command, mut arguments: Vec<OsString>) -> Given {
 
 fn is_display(error: &clap::Error) -> bool {
     use ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
-    matches!(
-        error.kind(),
-        DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand | DisplayVersion
-    )
+    matches!(error.kind(), DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand | DisplayVersion)
 }
 
 /// The help of the strict command, which knows possible values; the lenient one's if the line is wrong elsewhere.
@@ -72,9 +69,8 @@ fn lenient(command: Command) -> Command {
 pub(super) fn complaint(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let lines: Vec<&str> = lines
-        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
-        .collect();
+    let lines: Vec<&str> =
+        lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information")).collect();
     lines.join("; ").trim_start_matches("error: ").replace(":; ", ": ")
 }
 
@@ -88,12 +84,7 @@ fn remove_offender(command: &Command, arguments: &mut Vec<OsString>, error: &cla
         let argument = argument.to_string_lossy();
         argument == named.as_str() || argument == name || argument.split('=').next() == Some(name)
     };
-    let Some(position) = arguments
-        .iter()
-        .skip(1)
-        .position(is_offender)
-        .map(|position| position + 1)
-    else {
+    let Some(position) = arguments.iter().skip(1).position(is_offender).map(|position| position + 1) else {
         return false;
     };
     let removed = arguments.remove(position);

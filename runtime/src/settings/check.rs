@@ -30,10 +30,7 @@ impl Table {
     /// Tables called `name`, whose keys are the arguments of `S`, positional ones included.
     #[must_use]
     pub fn of<S: Args>(name: &'static str) -> Self {
-        Self {
-            name,
-            command: || prepared_table(S::augment_args(Command::new("table"))),
-        }
+        Self { name, command: || prepared_table(S::augment_args(Command::new("table"))) }
     }
 }
 
@@ -53,12 +50,7 @@ impl Check {
             Some(choice) => choice.problem(None, reason),
             None => {
                 let setting = format!("--{}", key.replace('_', "-"));
-                Problem {
-                    setting,
-                    source: Source::Default,
-                    value: None,
-                    reason: reason.into(),
-                }
+                Problem { setting, source: Source::Default, value: None, reason: reason.into() }
             }
         };
         self.problems.push(problem);
@@ -66,12 +58,7 @@ impl Check {
 
     /// Reports a problem with a key of one of the file's tables, or with the table as a whole if `key` is empty.
     pub fn refuse_entry(&mut self, source: &Source, key: &str, reason: impl Into<String>) {
-        let problem = Problem {
-            setting: key.to_owned(),
-            source: source.clone(),
-            value: None,
-            reason: reason.into(),
-        };
+        let problem = Problem { setting: key.to_owned(), source: source.clone(), value: None, reason: reason.into() };
         self.problems.push(problem);
     }
 
@@ -83,9 +70,7 @@ impl Check {
     /// Where the value of a setting (named as its field) came from.
     #[must_use]
     pub fn source(&self, key: &str) -> Source {
-        self.choices
-            .get(key)
-            .map_or(Source::Default, |choice| choice.source.clone())
+        self.choices.get(key).map_or(Source::Default, |choice| choice.source.clone())
     }
 
     /// Whether a setting is given in any layer.
@@ -101,10 +86,7 @@ impl Check {
         for table in self.file.as_ref().map(|file| tables(file, name)).unwrap_or_default() {
             let found = read_table(&command, name, &table, &mut self.problems)
                 .and_then(|matches| S::from_arg_matches(&matches).ok());
-            entries.extend(found.map(|settings| Entry {
-                settings,
-                source: table.source(table.line),
-            }));
+            entries.extend(found.map(|settings| Entry { settings, source: table.source(table.line) }));
         }
         entries
     }
@@ -118,12 +100,7 @@ impl Check {
     /// Reports the problems of tables although nobody asks for their values.
     pub(super) fn read_unasked(&mut self, table: Table) {
         let command = (table.command)();
-        for found in self
-            .file
-            .as_ref()
-            .map(|file| tables(file, table.name))
-            .unwrap_or_default()
-        {
+        for found in self.file.as_ref().map(|file| tables(file, table.name)).unwrap_or_default() {
             read_table(&command, table.name, &found, &mut self.problems);
         }
     }
@@ -143,28 +120,17 @@ fn read_table(
     problems: &mut Vec<Problem>,
 ) -> Option<clap::ArgMatches> {
     let before = problems.len();
-    let layers = Layers {
-        line: None,
-        environment: &Environment::default(),
-        file: Some(table),
-    };
+    let layers = Layers { line: None, environment: &Environment::default(), file: Some(table) };
     let choices = layers.choose(command, problems);
     problems.extend(unknown_keys(command, table, &[]));
-    let matched = with_defaults(command.clone(), &choices)
-        .no_binary_name(true)
-        .try_get_matches_from([""; 0]);
+    let matched = with_defaults(command.clone(), &choices).no_binary_name(true).try_get_matches_from([""; 0]);
     match matched {
         Ok(matches) => (problems.len() == before).then_some(matches),
         Err(error) => {
             if problems.len() == before {
                 let reason = super::arguments::missing(&error).unwrap_or_else(|| super::arguments::complaint(&error));
                 let source = table.source(table.line);
-                problems.push(Problem {
-                    setting: format!("[[{name}]]"),
-                    source,
-                    value: None,
-                    reason,
-                });
+                problems.push(Problem { setting: format!("[[{name}]]"), source, value: None, reason });
             }
             None
         }

@@ -36,10 +36,7 @@ pub(super) struct FileTable {
 
 impl FileTable {
     pub(super) fn source(&self, line: usize) -> Source {
-        Source::File {
-            path: self.path.clone(),
-            line,
-        }
+        Source::File { path: self.path.clone(), line }
     }
 }
 
@@ -49,24 +46,14 @@ impl FileTable {
 /// It cannot be read, or has errors of syntax: all of them.
 pub(super) fn read(path: &Path) -> Result<FileTable, Vec<Problem>> {
     let problem = |reason: String| {
-        let source = Source::File {
-            path: path.to_owned(),
-            line: 1,
-        };
-        vec![Problem {
-            setting: String::new(),
-            source,
-            value: None,
-            reason,
-        }]
+        let source = Source::File { path: path.to_owned(), line: 1 };
+        vec![Problem { setting: String::new(), source, value: None, reason }]
     };
     let length = std::fs::metadata(path)
         .map_err(|error| problem(format!("cannot be read: {error}; check --config and MUSTER_CONFIG")))?
         .len();
     if length > FILE_BYTES_MAX {
-        return Err(problem(format!(
-            "has {length} bytes; a configuration file has at most {FILE_BYTES_MAX}"
-        )));
+        return Err(problem(format!("has {length} bytes; a configuration file has at most {FILE_BYTES_MAX}")));
     }
     let text = std::fs::read_to_string(path).map_err(|error| problem(format!("cannot be read: {error}")))?;
     parse(path, &text)
@@ -83,10 +70,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<FileTable, Vec<Problem>> 
     }
     let problem = |error: toml::de::Error| Problem {
         setting: String::new(),
-        source: Source::File {
-            path: path.to_owned(),
-            line: line_at(text, error.span().map_or(0, |span| span.start)),
-        },
+        source: Source::File { path: path.to_owned(), line: line_at(text, error.span().map_or(0, |span| span.start)) },
         value: None,
         reason: format!("not valid TOML: {}", error.message().replace('\n', "; ")),
     };
@@ -102,16 +86,9 @@ impl Reader<'_> {
     fn table(&self, table: &DeTable<'_>, line: usize) -> FileTable {
         let entry = |(key, value): (&Spanned<_>, &Spanned<DeValue<'_>>)| {
             let name: &std::borrow::Cow<'_, str> = key.get_ref();
-            (
-                name.to_string(),
-                (line_at(self.text, key.span().start), self.value(value)),
-            )
+            (name.to_string(), (line_at(self.text, key.span().start), self.value(value)))
         };
-        FileTable {
-            path: self.path.to_owned(),
-            line,
-            entries: table.iter().map(entry).collect(),
-        }
+        FileTable { path: self.path.to_owned(), line, entries: table.iter().map(entry).collect() }
     }
 
     fn value(&self, value: &Spanned<DeValue<'_>>) -> FileValue {
@@ -133,10 +110,7 @@ impl Reader<'_> {
             _ => items
                 .map(|item| scalar_text(item.get_ref()))
                 .collect::<Option<Vec<String>>>()
-                .map_or(
-                    FileValue::Unfit("an array of arrays or of mixed kinds"),
-                    FileValue::Many,
-                ),
+                .map_or(FileValue::Unfit("an array of arrays or of mixed kinds"), FileValue::Many),
         }
     }
 }
@@ -153,16 +127,9 @@ fn scalar_text(value: &DeValue<'_>) -> Option<String> {
 }
 
 fn decimal(number: &DeInteger<'_>) -> Option<String> {
-    i128::from_str_radix(number.as_str(), number.radix())
-        .ok()
-        .map(|number| number.to_string())
+    i128::from_str_radix(number.as_str(), number.radix()).ok().map(|number| number.to_string())
 }
 
 fn line_at(text: &str, offset: usize) -> usize {
-    1 + text
-        .as_bytes()
-        .iter()
-        .take(offset)
-        .filter(|byte| **byte == b'\n')
-        .count()
+    1 + text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count()
 }

@@ -42,12 +42,7 @@ impl Choice {
 
     pub(super) fn problem(&self, value: Option<String>, reason: impl Into<String>) -> Problem {
         let value = value.or_else(|| Some(self.values.join(",")));
-        Problem {
-            setting: self.spelled().to_owned(),
-            source: self.source.clone(),
-            value,
-            reason: reason.into(),
-        }
+        Problem { setting: self.spelled().to_owned(), source: self.source.clone(), value, reason: reason.into() }
     }
 }
 
@@ -76,25 +71,14 @@ impl Layers<'_> {
     }
 
     fn choice(&self, setting: Setting) -> Result<Option<Choice>, Problem> {
-        if let Some(line) = self
-            .line
-            .filter(|line| line.value_source(&setting.key) == Some(ValueSource::CommandLine))
-        {
+        if let Some(line) = self.line.filter(|line| line.value_source(&setting.key) == Some(ValueSource::CommandLine)) {
             let values = line.get_raw(&setting.key).into_iter().flatten();
             let values = values.map(|value| value.to_string_lossy().into_owned()).collect();
-            return Ok(Some(Choice {
-                setting,
-                source: Source::Flag,
-                values,
-            }));
+            return Ok(Some(Choice { setting, source: Source::Flag, values }));
         }
         if let Some((variable, value)) = self.environment.of_setting(&setting)? {
             let values = split(&setting, value);
-            return Ok(Some(Choice {
-                setting,
-                source: Source::Environment(variable),
-                values,
-            }));
+            return Ok(Some(Choice { setting, source: Source::Environment(variable), values }));
         }
         self.file.map_or(Ok(None), |file| from_file(setting, file))
     }
@@ -105,14 +89,8 @@ fn from_file(setting: Setting, file: &FileTable) -> Result<Option<Choice>, Probl
         return Ok(None);
     };
     let source = file.source(*line);
-    let refuse = |reason: String| {
-        Err(Problem {
-            setting: setting.key.clone(),
-            source: source.clone(),
-            value: None,
-            reason,
-        })
-    };
+    let refuse =
+        |reason: String| Err(Problem { setting: setting.key.clone(), source: source.clone(), value: None, reason });
     let values = match value {
         FileValue::One(value) => split(&setting, value.clone()),
         FileValue::Many(values) if setting.separator.is_some() => values.clone(),
@@ -120,20 +98,14 @@ fn from_file(setting: Setting, file: &FileTable) -> Result<Option<Choice>, Probl
         FileValue::Tables(_) => return refuse(format!("takes a value, not a table; write `{} = …`", setting.key)),
         FileValue::Unfit(what) => return refuse(format!("is {what}; write a plain value")),
     };
-    Ok(Some(Choice {
-        setting,
-        source,
-        values,
-    }))
+    Ok(Some(Choice { setting, source, values }))
 }
 
 fn split(setting: &Setting, value: String) -> Vec<String> {
     match setting.separator {
-        Some(separator) => value
-            .split(separator)
-            .map(|part| part.trim().to_owned())
-            .filter(|part| !part.is_empty())
-            .collect(),
+        Some(separator) => {
+            value.split(separator).map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
+        }
         None => vec![value],
     }
 }
@@ -146,24 +118,14 @@ fn exclude(command: &Command, choices: &mut Vec<Choice>, problems: &mut Vec<Prob
     for group in built.get_groups().filter(|group| !(*group).clone().is_multiple()) {
         let members: Vec<String> = group.get_args().map(ToString::to_string).collect();
         let is_member = |choice: &Choice| members.contains(&choice.setting.key);
-        let Some(top) = choices
-            .iter()
-            .filter(|choice| is_member(choice))
-            .map(Choice::rank)
-            .max()
-        else {
+        let Some(top) = choices.iter().filter(|choice| is_member(choice)).map(Choice::rank).max() else {
             continue;
         };
         choices.retain(|choice| !is_member(choice) || choice.rank() == top);
-        let mut rivals = choices
-            .iter()
-            .filter(|choice| is_member(choice) && choice.source != Source::Flag);
+        let mut rivals = choices.iter().filter(|choice| is_member(choice) && choice.source != Source::Flag);
         if let Some(first) = rivals.next() {
             problems.extend(rivals.map(|rival| {
-                rival.problem(
-                    None,
-                    format!("excludes `{}`, which is set too; keep one of them", first.spelled()),
-                )
+                rival.problem(None, format!("excludes `{}`, which is set too; keep one of them", first.spelled()))
             }));
         }
     }
@@ -171,14 +133,8 @@ fn exclude(command: &Command, choices: &mut Vec<Choice>, problems: &mut Vec<Prob
 
 /// Lets `clap` parse one value alone, so that a wrong one hides no other.
 fn unsound(command: &Command, choice: &Choice, value: &str) -> Option<Problem> {
-    let lone = command
-        .clone()
-        .subcommand_required(false)
-        .arg_required_else_help(false)
-        .no_binary_name(true);
-    let error = lone
-        .try_get_matches_from([format!("{}={value}", choice.setting.flag)])
-        .err()?;
+    let lone = command.clone().subcommand_required(false).arg_required_else_help(false).no_binary_name(true);
+    let error = lone.try_get_matches_from([format!("{}={value}", choice.setting.flag)]).err()?;
     let reason = match error.kind() {
         ErrorKind::ValueValidation => {
             std::error::Error::source(&error).map_or_else(|| complaint(&error), ToString::to_string)
@@ -194,17 +150,8 @@ fn unsound(command: &Command, choice: &Choice, value: &str) -> Option<Problem> {
         // Whatever else is wrong with a line of this one flag (something required is missing) is not the value's fault.
         _ => return None,
     };
-    let help = choice
-        .setting
-        .argument
-        .get_help()
-        .map(ToString::to_string)
-        .unwrap_or_default();
-    let purpose = if help.is_empty() {
-        String::new()
-    } else {
-        format!(" ({}: {help})", choice.setting.flag)
-    };
+    let help = choice.setting.argument.get_help().map(ToString::to_string).unwrap_or_default();
+    let purpose = if help.is_empty() { String::new() } else { format!(" ({}: {help})", choice.setting.flag) };
     Some(choice.problem(Some(value.to_owned()), format!("{reason}{purpose}")))
 }
 
@@ -212,9 +159,7 @@ fn unsound(command: &Command, choice: &Choice, value: &str) -> Option<Problem> {
 pub(super) fn with_defaults(mut command: Command, choices: &[Choice]) -> Command {
     for choice in choices.iter().filter(|choice| choice.source != Source::Flag) {
         let values: Vec<OsStr> = choice.values.iter().cloned().map(OsStr::from).collect();
-        command = command.mut_arg(&choice.setting.key, |argument| {
-            argument.required(false).default_values(values)
-        });
+        command = command.mut_arg(&choice.setting.key, |argument| argument.required(false).default_values(values));
     }
     command
 }
@@ -223,28 +168,13 @@ pub(super) fn with_defaults(mut command: Command, choices: &[Choice]) -> Command
 pub(super) fn unknown_keys(command: &Command, file: &FileTable, tables: &[&str]) -> Vec<Problem> {
     let keys: Vec<String> = settings_of(command).into_iter().map(|setting| setting.key).collect();
     let known = || keys.iter().map(String::as_str).chain(tables.iter().copied());
-    let unknown = file
-        .entries
-        .iter()
-        .filter(|(key, _)| !known().any(|known| known == key.as_str()));
+    let unknown = file.entries.iter().filter(|(key, _)| !known().any(|known| known == key.as_str()));
     unknown
         .map(|(key, (line, _))| {
             let dashed = key.replace('-', "_");
-            let near = suggestion(
-                if known().any(|known| known == dashed) {
-                    &dashed
-                } else {
-                    key
-                },
-                known(),
-            );
+            let near = suggestion(if known().any(|known| known == dashed) { &dashed } else { key }, known());
             let reason = format!("no such setting{near}");
-            Problem {
-                setting: key.clone(),
-                source: file.source(*line),
-                value: None,
-                reason,
-            }
+            Problem { setting: key.clone(), source: file.source(*line), value: None, reason }
         })
         .collect()
 }

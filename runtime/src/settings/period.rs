@@ -9,13 +9,7 @@ use std::time::Duration;
 pub struct Period(u64);
 
 /// Units and their milliseconds, largest first.
-const UNITS: [(&str, u64); 5] = [
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1_000),
-    ("ms", 1),
-];
+const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 impl Period {
     /// This many milliseconds.
@@ -62,9 +56,7 @@ impl FromStr for Period {
 
 impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fits = UNITS
-            .iter()
-            .find(|(_, unit_ms)| self.0 >= *unit_ms && self.0.is_multiple_of(*unit_ms));
+        let fits = UNITS.iter().find(|(_, unit_ms)| self.0 >= *unit_ms && self.0.is_multiple_of(*unit_ms));
         let (name, unit_ms) = fits.unwrap_or(&("ms", 1));
         write!(f, "{}{name}", self.0 / unit_ms)
     }
@@ -90,16 +82,7 @@ mod tests {
 
     #[test]
     fn a_number_without_unit_a_fraction_and_an_overflow_are_refused() {
-        for text in [
-            "10",
-            "1.5s",
-            "",
-            "s",
-            "10 parsecs",
-            "99999999999999999999s",
-            "18446744073709551615d",
-            "-1s",
-        ] {
+        for text in ["10", "1.5s", "", "s", "10 parsecs", "99999999999999999999s", "18446744073709551615d", "-1s"] {
             assert_eq!(text.parse::<Period>(), Err(PeriodError), "{text}");
         }
     }

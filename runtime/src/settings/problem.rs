@@ -50,12 +50,7 @@ pub struct Problem {
 
 impl Problem {
     pub(super) fn of_command_line(reason: impl Into<String>) -> Self {
-        Self {
-            setting: String::new(),
-            source: Source::Flag,
-            value: None,
-            reason: reason.into(),
-        }
+        Self { setting: String::new(), source: Source::Flag, value: None, reason: reason.into() }
     }
 }
 
@@ -111,11 +106,7 @@ impl std::error::Error for Problems {}
 impl ExitReason for Problems {
     /// Usage if the command line has a part in it, else configuration.
     fn exit(&self) -> Exit {
-        if self.0.iter().any(|problem| problem.source == Source::Flag) {
-            Exit::Usage
-        } else {
-            Exit::Configuration
-        }
+        if self.0.iter().any(|problem| problem.source == Source::Flag) { Exit::Usage } else { Exit::Configuration }
     }
 }
 

@@ -91,21 +91,14 @@ impl Inputs {
 
 fn search_path(name: &str) -> Vec<PathBuf> {
     let file = format!("{name}.toml");
-    let mut paths: Vec<PathBuf> = config_home()
-        .map(|home| home.join("muster").join(&file))
-        .into_iter()
-        .collect();
+    let mut paths: Vec<PathBuf> = config_home().map(|home| home.join("muster").join(&file)).into_iter().collect();
     paths.push(Path::new("/etc/muster").join(file));
     paths
 }
 
 /// `$XDG_CONFIG_HOME`, else `~/.config`; relative values are ignored, as the XDG specification says.
 pub(crate) fn config_home() -> Option<PathBuf> {
-    let absolute = |name: &str| {
-        std::env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")))
 }
 
@@ -162,10 +155,7 @@ impl Program {
             Given::Line(line, problems) => (line, problems),
         };
         let environment = Environment::new(inputs.variables);
-        let named = line
-            .as_ref()
-            .and_then(|line| line.get_raw(CONFIG)?.next())
-            .map(PathBuf::from);
+        let named = line.as_ref().and_then(|line| line.get_raw(CONFIG)?.next()).map(PathBuf::from);
         let file = match config_file(named, &environment, &inputs.search_path) {
             Ok(file) => file,
             Err(found) => {
@@ -173,21 +163,14 @@ impl Program {
                 None
             }
         };
-        let layers = Layers {
-            line: line.as_ref(),
-            environment: &environment,
-            file: file.as_ref(),
-        };
+        let layers = Layers { line: line.as_ref(), environment: &environment, file: file.as_ref() };
         let choices = layers.choose(&command, &mut problems);
         let tables = T::tables();
         let names: Vec<&str> = tables.iter().map(|table| table.name).collect();
         problems.extend(file.iter().flat_map(|file| unknown_keys(&command, file, &names)));
 
         let mut check = Check {
-            choices: choices
-                .iter()
-                .map(|choice| (choice.setting.key.clone(), choice.clone()))
-                .collect(),
+            choices: choices.iter().map(|choice| (choice.setting.key.clone(), choice.clone())).collect(),
             warnings: environment.unknown(&settings_of(&command)),
             file,
             problems,
@@ -195,9 +178,7 @@ impl Program {
         let settings = if check.problems.is_empty() {
             let strict = with_defaults(command, &choices).try_get_matches_from(inputs.arguments);
             let parsed = strict.and_then(|matches| T::from_arg_matches(&matches));
-            parsed
-                .map_err(|error| check.problems.push(Problem::of_command_line(explain(&error))))
-                .ok()
+            parsed.map_err(|error| check.problems.push(Problem::of_command_line(explain(&error)))).ok()
         } else {
             None
         };
@@ -210,11 +191,7 @@ impl Program {
                 settings.check(&mut check);
                 if check.problems.is_empty() {
                     let file = check.file.map(|file| file.path);
-                    return Ok(Loaded {
-                        settings,
-                        file,
-                        warnings: check.warnings,
-                    });
+                    return Ok(Loaded { settings, file, warnings: check.warnings });
                 }
             }
             None => T::tables().into_iter().for_each(|table| check.read_unasked(table)),
@@ -236,9 +213,7 @@ impl Program {
                  directory, else /etc/muster/{0}.toml]",
                 self.name
             ));
-        prepared(T::command())
-            .version(version::long())
-            .arg(config)
+        prepared(T::command()).version(version::long()).arg(config)
     }
 
     /// All settings, commands, metrics and exit codes, for the generated documents.
@@ -275,12 +250,7 @@ fn config_file(
     if !path.exists() {
         let (setting, value) = (spelled.to_owned(), Some(path.display().to_string()));
         let reason = "there is no such file; name one that exists, or leave it out".to_owned();
-        return Err(vec![Problem {
-            setting,
-            source,
-            value,
-            reason,
-        }]);
+        return Err(vec![Problem { setting, source, value, reason }]);
     }
     file::read(&path).map(Some)
 }

@@ -90,10 +90,7 @@ impl Reference {
             settings: visible(command),
             tables: tables
                 .iter()
-                .map(|table| TableDoc {
-                    name: table.name,
-                    settings: visible(&(table.command)()),
-                })
+                .map(|table| TableDoc { name: table.name, settings: visible(&(table.command)()) })
                 .collect(),
             commands,
             metrics,
@@ -110,35 +107,22 @@ impl Reference {
 }
 
 fn visible(command: &Command) -> Vec<SettingDoc> {
-    settings_of(command)
-        .iter()
-        .filter(|setting| !setting.argument.is_hide_set())
-        .map(setting_doc)
-        .collect()
+    settings_of(command).iter().filter(|setting| !setting.argument.is_hide_set()).map(setting_doc).collect()
 }
 
 fn setting_doc(setting: &Setting) -> SettingDoc {
-    SettingDoc {
-        variables: setting.variables.clone(),
-        ..argument_doc(&setting.argument)
-    }
+    SettingDoc { variables: setting.variables.clone(), ..argument_doc(&setting.argument) }
 }
 
 fn argument_doc(argument: &Arg) -> SettingDoc {
-    let defaults: Vec<String> = argument
-        .get_default_values()
-        .iter()
-        .map(|value| value.to_string_lossy().into_owned())
-        .collect();
+    let defaults: Vec<String> =
+        argument.get_default_values().iter().map(|value| value.to_string_lossy().into_owned()).collect();
     let help = argument.get_long_help().or_else(|| argument.get_help());
     SettingDoc {
         name: argument.get_id().to_string(),
         flag: argument.get_long().map(|long| format!("--{long}")),
         variables: Vec::new(),
-        value_name: argument
-            .get_value_names()
-            .and_then(|names| names.first())
-            .map(ToString::to_string),
+        value_name: argument.get_value_names().and_then(|names| names.first()).map(ToString::to_string),
         default: (!defaults.is_empty()).then(|| defaults.join(",")),
         possible_values: argument
             .get_possible_values()
@@ -162,22 +146,12 @@ fn collect_commands(command: &Command, parent: &str, into: &mut Vec<CommandDoc>)
     into.push(CommandDoc {
         about: text(command.get_about()),
         long_about: command.get_long_about().map(ToString::to_string),
-        usage: command
-            .clone()
-            .render_usage()
-            .to_string()
-            .trim_start_matches("Usage: ")
-            .to_owned(),
+        usage: command.clone().render_usage().to_string().trim_start_matches("Usage: ").to_owned(),
         arguments: command.get_arguments().filter(is_own).map(argument_doc).collect(),
-        examples: command
-            .get_after_long_help()
-            .or_else(|| command.get_after_help())
-            .map(ToString::to_string),
+        examples: command.get_after_long_help().or_else(|| command.get_after_help()).map(ToString::to_string),
         name: name.clone(),
     });
-    let visible = command
-        .get_subcommands()
-        .filter(|command| !command.is_hide_set() && command.get_name() != "help");
+    let visible = command.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help");
     visible.for_each(|command| collect_commands(command, &format!("{name} "), into));
 }
 

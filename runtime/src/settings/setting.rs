@@ -35,20 +35,11 @@ fn setting_of(argument: &Arg) -> Option<Setting> {
     }
     let flag = format!("--{}", argument.get_long()?);
     let own = format!("MUSTER_{}", key.to_ascii_uppercase());
-    let foreign = FOREIGN_VARIABLES
-        .iter()
-        .filter(|(of, _)| *of == key)
-        .map(|(_, name)| (*name).to_owned());
+    let foreign = FOREIGN_VARIABLES.iter().filter(|(of, _)| *of == key).map(|(_, name)| (*name).to_owned());
     let repeatable = matches!(argument.get_action(), ArgAction::Append);
     let separator = argument.get_value_delimiter().or_else(|| repeatable.then_some(','));
     let variables = std::iter::once(own).chain(foreign).collect();
-    Some(Setting {
-        key,
-        flag,
-        variables,
-        separator,
-        argument: argument.clone(),
-    })
+    Some(Setting { key, flag, variables, separator, argument: argument.clone() })
 }
 
 /// Makes the root command's arguments fit for layers: switches take an optional value, and all are known to sub-commands.
@@ -58,16 +49,8 @@ pub(super) fn prepared(command: Command) -> Command {
         if setting_of(&argument).is_none() {
             return argument;
         }
-        let argument = if matches!(argument.get_action(), ArgAction::SetTrue) {
-            switch(argument)
-        } else {
-            argument
-        };
-        if has_subcommands && !argument.is_required_set() {
-            argument.global(true)
-        } else {
-            argument
-        }
+        let argument = if matches!(argument.get_action(), ArgAction::SetTrue) { switch(argument) } else { argument };
+        if has_subcommands && !argument.is_required_set() { argument.global(true) } else { argument }
     })
 }
 
@@ -90,17 +73,9 @@ pub(super) fn prepared_table(command: Command) -> Command {
     command.disable_help_flag(true).mut_args(|argument| {
         if argument.is_positional() {
             let key = argument.get_id().to_string();
-            let argument = argument
-                .last(false)
-                .trailing_var_arg(false)
-                .num_args(1)
-                .allow_hyphen_values(true);
+            let argument = argument.last(false).trailing_var_arg(false).num_args(1).allow_hyphen_values(true);
             return argument.long(key.replace('_', "-"));
         }
-        if matches!(argument.get_action(), ArgAction::SetTrue) {
-            switch(argument)
-        } else {
-            argument
-        }
+        if matches!(argument.get_action(), ArgAction::SetTrue) { switch(argument) } else { argument }
     })
 }

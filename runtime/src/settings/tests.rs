@@ -93,14 +93,8 @@ fn case(arguments: &[&str], variables: &[(&str, &str)], file: &str) -> Case {
     let path = directory.path().join("example.toml");
     std::fs::write(&path, file).unwrap();
     let inputs = Inputs {
-        arguments: std::iter::once("muster-example")
-            .chain(arguments.iter().copied())
-            .map(OsString::from)
-            .collect(),
-        variables: variables
-            .iter()
-            .map(|(name, value)| (name.into(), value.into()))
-            .collect(),
+        arguments: std::iter::once("muster-example").chain(arguments.iter().copied()).map(OsString::from).collect(),
+        variables: variables.iter().map(|(name, value)| (name.into(), value.into())).collect(),
         search_path: vec![path],
     };
     Case { directory, inputs }
@@ -116,10 +110,7 @@ impl Case {
         match Program::new("example").load::<Example>(self.inputs.clone()) {
             Err(LoadError::Problems(problems)) => {
                 let directory = format!("{}/", self.directory.path().display());
-                let lines = problems
-                    .0
-                    .iter()
-                    .map(|problem| problem.to_string().replace(&directory, ""));
+                let lines = problems.0.iter().map(|problem| problem.to_string().replace(&directory, ""));
                 (problems.exit(), lines.collect())
             }
             other => panic!("expected problems, got {other:?}"),
@@ -130,11 +121,7 @@ impl Case {
 #[test]
 fn a_flag_wins_over_the_environment_over_the_file_over_the_default() {
     let file = "count = 10\nlog_format = \"json\"\nheartbeat_interval = '5s'\n";
-    let case = case(
-        &["--count", "30"],
-        &[("MUSTER_COUNT", "20"), ("MUSTER_LOG_FORMAT", "text")],
-        file,
-    );
+    let case = case(&["--count", "30"], &[("MUSTER_COUNT", "20"), ("MUSTER_LOG_FORMAT", "text")], file);
     let settings = case.load().settings;
     assert_eq!((settings.count, settings.log_format.as_str()), (30, "text"));
     assert_eq!(settings.heartbeat_interval, Period::from_secs(5));
@@ -142,68 +129,28 @@ fn a_flag_wins_over_the_environment_over_the_file_over_the_default() {
 
 #[test]
 fn an_empty_variable_counts_as_not_set() {
-    assert_eq!(
-        case(&[], &[("MUSTER_COUNT", "")], "count = 10").load().settings.count,
-        10
-    );
+    assert_eq!(case(&[], &[("MUSTER_COUNT", "")], "count = 10").load().settings.count, 10);
 }
 
 #[test]
 fn a_list_is_separated_by_commas_in_a_variable_and_an_array_in_the_file() {
     let expected = ["nats://a:4222", "nats://b:4222"];
-    assert_eq!(
-        case(&[], &[("NATS_URL", "nats://a:4222, nats://b:4222")], "")
-            .load()
-            .settings
-            .server,
-        expected
-    );
-    assert_eq!(
-        case(&[], &[], "server = ['nats://a:4222', 'nats://b:4222']")
-            .load()
-            .settings
-            .server,
-        expected
-    );
-    assert_eq!(
-        case(&["--server", "nats://a:4222,nats://b:4222"], &[], "")
-            .load()
-            .settings
-            .server,
-        expected
-    );
+    assert_eq!(case(&[], &[("NATS_URL", "nats://a:4222, nats://b:4222")], "").load().settings.server, expected);
+    assert_eq!(case(&[], &[], "server = ['nats://a:4222', 'nats://b:4222']").load().settings.server, expected);
+    assert_eq!(case(&["--server", "nats://a:4222,nats://b:4222"], &[], "").load().settings.server, expected);
 }
 
 #[test]
 fn our_own_variable_wins_over_the_one_of_the_nats_tools() {
-    let case = case(
-        &[],
-        &[("NATS_URL", "nats://theirs"), ("MUSTER_SERVER", "nats://ours")],
-        "",
-    );
+    let case = case(&[], &[("NATS_URL", "nats://theirs"), ("MUSTER_SERVER", "nats://ours")], "");
     assert_eq!(case.load().settings.server, ["nats://ours"]);
 }
 
 #[test]
 fn a_switch_can_be_set_in_every_layer_and_undone_by_a_flag() {
-    assert!(
-        case(&[], &[("MUSTER_REQUIRE_REGISTRATION", "yes")], "")
-            .load()
-            .settings
-            .require_registration
-    );
-    assert!(
-        case(&[], &[], "require_registration = true")
-            .load()
-            .settings
-            .require_registration
-    );
-    assert!(
-        case(&["--require-registration"], &[], "")
-            .load()
-            .settings
-            .require_registration
-    );
+    assert!(case(&[], &[("MUSTER_REQUIRE_REGISTRATION", "yes")], "").load().settings.require_registration);
+    assert!(case(&[], &[], "require_registration = true").load().settings.require_registration);
+    assert!(case(&["--require-registration"], &[], "").load().settings.require_registration);
     let undone = case(&["--require-registration=false"], &[], "require_registration = true");
     assert!(!undone.load().settings.require_registration);
 }
@@ -237,10 +184,7 @@ fn every_problem_of_every_layer_is_reported_at_once() {
 
 #[test]
 fn problems_of_environment_and_file_alone_are_configuration_errors() {
-    assert_eq!(
-        case(&[], &[("MUSTER_COUNT", "x")], "").complaints().0,
-        Exit::Configuration
-    );
+    assert_eq!(case(&[], &[("MUSTER_COUNT", "x")], "").complaints().0, Exit::Configuration);
     assert_eq!(case(&[], &[], "count = 'x'").complaints().0, Exit::Configuration);
 }
 
@@ -256,16 +200,9 @@ fn an_unknown_key_suggests_the_nearest_name() {
 
 #[test]
 fn an_unknown_variable_is_a_warning_and_those_of_an_orchestrator_are_not() {
-    let variables = [
-        ("MUSTER_CUONT", "1"),
-        ("MUSTER_PORT", "tcp://10.0.0.1:80"),
-        ("MUSTER_SERVICE_HOST", "10.0.0.1"),
-    ];
+    let variables = [("MUSTER_CUONT", "1"), ("MUSTER_PORT", "tcp://10.0.0.1:80"), ("MUSTER_SERVICE_HOST", "10.0.0.1")];
     let warnings = case(&[], &variables, "").load().warnings;
-    assert_eq!(
-        warnings,
-        ["MUSTER_CUONT is set, but is no setting of this program; did you mean `MUSTER_COUNT`?"]
-    );
+    assert_eq!(warnings, ["MUSTER_CUONT is set, but is no setting of this program; did you mean `MUSTER_COUNT`?"]);
 }
 
 #[test]
@@ -281,10 +218,7 @@ fn every_error_of_syntax_in_the_file_is_reported_with_its_line() {
 fn a_named_file_must_exist() {
     let (exit, lines) = case(&["--config", "/nowhere/x.toml"], &[], "").complaints();
     assert_eq!(exit, Exit::Usage);
-    assert_eq!(
-        lines,
-        ["--config = `/nowhere/x.toml`: there is no such file; name one that exists, or leave it out"]
-    );
+    assert_eq!(lines, ["--config = `/nowhere/x.toml`: there is no such file; name one that exists, or leave it out"]);
     let by_variable = case(&[], &[("MUSTER_CONFIG", "/nowhere/x.toml")], "").complaints();
     assert_eq!(by_variable.0, Exit::Configuration);
 }
@@ -301,19 +235,14 @@ fn a_wrong_kind_of_value_in_the_file_says_what_to_write() {
 
 #[test]
 fn of_settings_that_exclude_each_other_the_higher_layer_wins() {
-    let settings = case(&["--token-file", "t"], &[("MUSTER_CREDS", "c")], "")
-        .load()
-        .settings;
+    let settings = case(&["--token-file", "t"], &[("MUSTER_CREDS", "c")], "").load().settings;
     assert_eq!((settings.creds, settings.token_file), (None, Some("t".into())));
 }
 
 #[test]
 fn settings_that_exclude_each_other_are_refused_in_one_layer() {
     let (_, lines) = case(&[], &[], "creds = 'c'\ntoken_file = 't'\n").complaints();
-    assert_eq!(
-        lines,
-        ["example.toml:2: token_file = `t`: excludes `creds`, which is set too; keep one of them"]
-    );
+    assert_eq!(lines, ["example.toml:2: token_file = `t`: excludes `creds`, which is set too; keep one of them"]);
     let (exit, lines) = case(&["--creds", "c", "--token-file", "t"], &[], "").complaints();
     assert_eq!(exit, Exit::Usage);
     assert!(lines[0].contains("cannot be used with"), "{lines:?}");
@@ -326,10 +255,7 @@ fn a_programs_own_check_names_the_source() {
     let (exit, lines) = case(&[], &[("MUSTER_USER", "root")], "").complaints();
     assert_eq!(
         (exit, lines),
-        (
-            Exit::Configuration,
-            vec!["MUSTER_USER = `root`: root is nobody here; name another".into()]
-        )
+        (Exit::Configuration, vec!["MUSTER_USER = `root`: root is nobody here; name another".into()])
     );
 }
 
@@ -349,17 +275,10 @@ fn tables_of_the_file_are_structs_of_settings() {
     let file = "[[service]]\nname = 'orders'\nport = [8080, 8081]\ncommand = ['./orders', '--fast']\n\n[[service]]\nname = 'users'\nstandalone = true\n";
     let services = case(&[], &[], file).load().settings.services;
     assert_eq!(services.len(), 2);
-    assert_eq!(
-        (services[0].settings.name.as_str(), &services[0].settings.port[..]),
-        ("orders", &[8080, 8081][..])
-    );
+    assert_eq!((services[0].settings.name.as_str(), &services[0].settings.port[..]), ("orders", &[8080, 8081][..]));
     assert_eq!(services[0].settings.command, ["./orders", "--fast"]);
     assert!(services[1].settings.standalone);
-    assert!(
-        matches!(services[1].source, Source::File { line: 6, .. }),
-        "{:?}",
-        services[1].source
-    );
+    assert!(matches!(services[1].source, Source::File { line: 6, .. }), "{:?}", services[1].source);
 }
 
 #[test]
@@ -379,11 +298,7 @@ fn problems_of_tables_are_reported_together_with_all_others() {
 #[test]
 fn the_reference_lists_every_name_of_a_setting() {
     let reference = Program::new("example").reference::<Example>();
-    let count = reference
-        .settings
-        .iter()
-        .find(|setting| setting.name == "count")
-        .unwrap();
+    let count = reference.settings.iter().find(|setting| setting.name == "count").unwrap();
     assert_eq!(count.flag.as_deref(), Some("--count"));
     assert_eq!(count.variables, ["MUSTER_COUNT"]);
     assert_eq!((count.default.as_deref(), count.help.as_str()), (Some("3"), "How many"));
@@ -397,10 +312,7 @@ fn the_reference_lists_every_name_of_a_setting() {
 fn help_and_version_are_no_problems() {
     for flag in ["--help", "--version"] {
         let loaded = Program::new("example").load::<Example>(case(&[flag], &[("MUSTER_COUNT", "x")], "").inputs);
-        assert!(
-            matches!(loaded, Err(LoadError::Display(ref text)) if !text.use_stderr()),
-            "{loaded:?}"
-        );
+        assert!(matches!(loaded, Err(LoadError::Display(ref text)) if !text.use_stderr()), "{loaded:?}");
     }
     let reference = Program::new("example").load::<Example>(case(&["--reference"], &[], "").inputs);
     assert!(matches!(reference, Err(LoadError::Reference(_))), "{reference:?}");

@@ -1,3 +1,5 @@
+//! Answers cut into chunks, tried in all sizes.
+
 use std::collections::BTreeMap;
 
 use muster_schemas::event::{EpochBegan, Event, EventData, Source};

@@ -26,10 +26,7 @@ fn resolve(arguments: &[&str], contexts: Option<&Path>) -> (Access, Vec<String>)
     let settings = Only::parse_from(std::iter::once("x").chain(arguments.iter().copied())).broker;
     let mut check = Check::default();
     let access = settings.resolve(contexts, &mut check);
-    (
-        access,
-        check.into_problems().0.iter().map(ToString::to_string).collect(),
-    )
+    (access, check.into_problems().0.iter().map(ToString::to_string).collect())
 }
 
 fn sound(arguments: &[&str], contexts: Option<&Path>) -> Access {
@@ -48,17 +45,9 @@ fn the_heading_of_the_broker_does_not_go_on_below_it() {
         own: Option<String>,
     }
     let command = <More as clap::CommandFactory>::command();
-    let heading = |id: &str| {
-        command
-            .get_arguments()
-            .find(|argument| argument.get_id() == id)
-            .unwrap()
-            .get_help_heading()
-    };
-    assert_eq!(
-        (heading("server"), heading("prefix"), heading("own")),
-        (Some("Broker"), Some("Broker"), None)
-    );
+    let heading =
+        |id: &str| command.get_arguments().find(|argument| argument.get_id() == id).unwrap().get_help_heading();
+    assert_eq!((heading("server"), heading("prefix"), heading("own")), (Some("Broker"), Some("Broker"), None));
     let More { only, own } = More::parse_from(["x"]);
     assert_eq!((only.user, own), (None, None));
 }
@@ -66,10 +55,7 @@ fn the_heading_of_the_broker_does_not_go_on_below_it() {
 #[test]
 fn without_anything_the_local_server_and_the_usual_inbox_are_meant() {
     let access = sound(&[], None);
-    assert_eq!(
-        (access.servers().as_str(), access.inbox_prefix()),
-        ("nats://127.0.0.1:4222", "_INBOX")
-    );
+    assert_eq!((access.servers().as_str(), access.inbox_prefix()), ("nats://127.0.0.1:4222", "_INBOX"));
     assert_eq!(access.credentials, Credentials::None);
 }
 
@@ -79,14 +65,8 @@ fn the_selected_context_holds_only_while_no_server_is_given() {
         r#"{"url": "nats://east:4222, nats://west", "user": "me", "password": "secret", "inbox_prefix": "_IN.me"}"#,
     );
     let access = sound(&[], Some(directory.path()));
-    assert_eq!(
-        (access.servers().as_str(), access.context()),
-        ("nats://east:4222,nats://west:4222", Some("east"))
-    );
-    assert_eq!(
-        access.credentials,
-        Credentials::User("me".into(), Secret("secret".into()))
-    );
+    assert_eq!((access.servers().as_str(), access.context()), ("nats://east:4222,nats://west:4222", Some("east")));
+    assert_eq!(access.credentials, Credentials::User("me".into(), Secret("secret".into())));
     assert_eq!(access.inbox_prefix(), "_IN.me");
     let access = sound(&["--server", "nats://here"], Some(directory.path()));
     assert_eq!((access.context(), &access.credentials), (None, &Credentials::None));
@@ -112,44 +92,19 @@ fn our_own_credentials_win_over_those_of_the_context() {
 #[test]
 fn user_and_password_of_a_url_are_used_and_never_shown() {
     let access = sound(&["--server", "nats://me:secret@a:1"], None);
-    assert_eq!(
-        access.credentials,
-        Credentials::User("me".into(), Secret("secret".into()))
-    );
-    assert!(
-        !format!("{access:?} {}", access.servers()).contains("secret"),
-        "{access:?}"
-    );
-    assert_eq!(
-        sound(&["--server", "nats://tok@a"], None).credentials,
-        Credentials::Token(Secret("tok".into()))
-    );
+    assert_eq!(access.credentials, Credentials::User("me".into(), Secret("secret".into())));
+    assert!(!format!("{access:?} {}", access.servers()).contains("secret"), "{access:?}");
+    assert_eq!(sound(&["--server", "nats://tok@a"], None).credentials, Credentials::Token(Secret("tok".into())));
 }
 
 #[test]
 fn every_file_that_is_missing_is_reported_at_once() {
-    let arguments = [
-        "--creds",
-        "/no/c",
-        "--tls-ca",
-        "/no/ca",
-        "--tls-cert",
-        "/no/cert",
-        "--inbox-prefix",
-        "a.*",
-    ];
+    let arguments = ["--creds", "/no/c", "--tls-ca", "/no/ca", "--tls-cert", "/no/cert", "--inbox-prefix", "a.*"];
     let (_, problems) = resolve(&arguments, None);
-    for part in [
-        "--creds: /no/c cannot be read",
-        "--tls-ca: ",
-        "--tls-cert: /no/cert",
-        "--tls-key as well",
-        "--inbox-prefix: ",
-    ] {
-        assert!(
-            problems.iter().any(|problem| problem.contains(part)),
-            "`{part}` is missing in {problems:#?}"
-        );
+    for part in
+        ["--creds: /no/c cannot be read", "--tls-ca: ", "--tls-cert: /no/cert", "--tls-key as well", "--inbox-prefix: "]
+    {
+        assert!(problems.iter().any(|problem| problem.contains(part)), "`{part}` is missing in {problems:#?}");
     }
 }
 
@@ -161,10 +116,7 @@ fn a_user_without_password_and_files_that_are_something_else_are_refused() {
     let path = file.to_str().unwrap();
     let reported = |arguments: &[&str], part: &str| {
         let (_, problems) = resolve(arguments, None);
-        assert!(
-            problems.iter().any(|problem| problem.contains(part)),
-            "`{part}` is missing in {problems:#?}"
-        );
+        assert!(problems.iter().any(|problem| problem.contains(part)), "`{part}` is missing in {problems:#?}");
     };
     reported(&["--user", "me"], "give --password-file as well");
     reported(&["--password-file", path], "give --user as well");
@@ -182,10 +134,7 @@ fn a_context_that_is_not_there_or_not_usable_says_how_to_go_on() {
         "{problems:?}"
     );
     let (_, problems) = resolve(&[], Some(directory.path()));
-    assert!(
-        problems[0].contains("of the selected context") && problems[0].contains("`nsc`"),
-        "{problems:?}"
-    );
+    assert!(problems[0].contains("of the selected context") && problems[0].contains("`nsc`"), "{problems:?}");
     let (_, problems) = resolve(&["--context", "../east"], Some(directory.path()));
     assert!(problems[0].contains("has no path in it"), "{problems:?}");
 }
@@ -193,17 +142,9 @@ fn a_context_that_is_not_there_or_not_usable_says_how_to_go_on() {
 #[test]
 fn a_url_that_is_none_says_what_to_write() {
     for wrong in ["http://a", "ws://a", "nats://", "a b"] {
-        assert!(
-            wrong
-                .parse::<ServerUrl>()
-                .is_err_and(|reason| reason.contains("nats://HOST:PORT")),
-            "{wrong}"
-        );
+        assert!(wrong.parse::<ServerUrl>().is_err_and(|reason| reason.contains("nats://HOST:PORT")), "{wrong}");
     }
-    assert_eq!(
-        "[::1]:4223".parse::<ServerUrl>().unwrap().to_string(),
-        "nats://[::1]:4223"
-    );
+    assert_eq!("[::1]:4223".parse::<ServerUrl>().unwrap().to_string(), "nats://[::1]:4223");
 }
 
 #[test]
