@@ -31,17 +31,20 @@ struct Page {
 }
 
 pub(crate) fn docs(options: &Options) -> Result<()> {
-    let pages = generate(&reference::of_all_programs()?)?;
-    let directory = workspace::root().join("docs/reference");
+    reference::build_programs()?;
     if options.check {
-        return check_fresh(&directory, &pages);
+        return check();
     }
-    write(&directory, &pages)
+    write(&directory(), &generate(&reference::of_all_programs()?)?)
 }
 
-/// The same as `cargo xtask docs --check`.
+/// Compares the pages with what the programs say, as they were built last.
 pub(crate) fn check() -> Result<()> {
-    docs(&Options { check: true })
+    check_fresh(&directory(), &generate(&reference::of_all_programs()?)?)
+}
+
+fn directory() -> PathBuf {
+    workspace::root().join("docs/reference")
 }
 
 fn generate(references: &[Reference]) -> Result<Vec<Page>> {

@@ -78,11 +78,16 @@ impl Setting {
     }
 }
 
-/// Builds the programs and asks them.
-pub(super) fn of_all_programs() -> Result<Vec<Reference>> {
+/// Builds the programs.
+pub(super) fn build_programs() -> Result<()> {
     let mut build = workspace::cargo();
     build.args(["build", "--workspace", "--bins"]);
     ensure!(run::shown_through(&mut build)?, "the programs were not built; cargo's output is above");
+    Ok(())
+}
+
+/// Asks the programs as they were built last.
+pub(super) fn of_all_programs() -> Result<Vec<Reference>> {
     PROGRAMS.into_iter().map(of_program).collect()
 }
 
