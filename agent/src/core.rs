@@ -134,6 +134,12 @@ impl Voucher {
         [claims, self.session_due_ms()].into_iter().flatten().min()
     }
 
+    /// A deregistration is under way.
+    #[must_use]
+    pub fn has_endings(&self) -> bool {
+        self.claims.values().any(|claim| claim.ending.is_some())
+    }
+
     fn set_status(&mut self, id: ClaimId, status: Status, effects: &mut Effects) {
         let Some(claim) = self.claims.get_mut(&id) else { return };
         if claim.status == status {

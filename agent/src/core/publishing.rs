@@ -109,7 +109,9 @@ impl Voucher {
         let payload = match answer {
             None => return Err("the stream did not acknowledge in time".to_owned()),
             Some(Answer::NoResponders) => {
-                return Err("there is no stream for it yet: does a registry run?".to_owned());
+                return Err(
+                    "there is no stream for it yet: does a registry run, and has the broker JetStream?".to_owned()
+                );
             }
             Some(Answer::NotSent(problem)) => return Err(problem.to_owned()),
             Some(Answer::Message(payload)) => payload,

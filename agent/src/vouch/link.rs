@@ -26,11 +26,12 @@ pub(super) struct Link {
     changed: Option<Arc<Notify>>,
     connects: u64,
     known: Option<Connection>,
+    last: Option<Connection>,
 }
 
 impl Link {
     pub(super) fn new(client: Client, changed: Option<Arc<Notify>>) -> Self {
-        Self { client, changed, connects: 0, known: None }
+        Self { client, changed, connects: 0, known: None, last: None }
     }
 
     /// Waits until somebody says that the connection changed; for ever if nobody does.
@@ -44,28 +45,31 @@ impl Link {
     pub(super) fn look(&mut self) -> Look {
         let connects = self.client.statistics().connects.load(Ordering::Relaxed);
         let stands = self.client.connection_state() == State::Connected;
+        if self.known.is_some() && stands && connects == self.connects {
+            return Look::Same;
+        }
         let present = stands.then(|| self.present()).flatten();
-        if self.known.is_some() && (present.is_none() || connects != self.connects || present != self.known) {
-            self.known.clone_from(&present);
+        if self.known.is_some() {
+            self.last = self.known.take();
             self.connects = connects;
+            self.known.clone_from(&present);
             return Look::Broke(present);
         }
-        match present {
-            Some(present) if self.known.is_none() => {
-                self.known = Some(present.clone());
-                self.connects = connects;
-                Look::Stands(present)
-            }
-            _ => Look::Same,
-        }
+        let Some(present) = present else { return Look::Same };
+        self.connects = connects;
+        self.known = Some(present.clone());
+        Look::Stands(present)
     }
 
-    /// None while the broker has not introduced itself.
+    /// None while the broker has not introduced itself: for a moment the client shows the words of the last connection.
     fn present(&self) -> Option<Connection> {
         let info = self.client.server_info();
         if info.server_id.is_empty() {
             return None;
         }
-        Some(Connection(info.server_name, info.server_id, info.client_id))
+        let present = Connection(info.server_name, info.server_id, info.client_id);
+        let before = self.known.as_ref().or(self.last.as_ref());
+        let is_another = before.is_none_or(|before| (&before.1, before.2) != (&present.1, present.2));
+        is_another.then_some(present)
     }
 }

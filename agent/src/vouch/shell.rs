@@ -31,6 +31,15 @@ struct Owner {
     news: Arc<watch::Sender<Status>>,
 }
 
+/// Why the session looks up.
+enum Woken {
+    Looking,
+    Left,
+    Answer(Message),
+    Word(Message),
+    Due,
+}
+
 struct Shell {
     client: Client,
     subjects: Subjects,
@@ -99,25 +108,34 @@ fn now(began: Instant) -> Now {
 }
 
 impl Shell {
+    /// Until the desk is closed, and the deregistrations that were left there have come to an end.
     async fn run(&mut self) {
-        loop {
-            let look_at = Instant::now() + LOOK_EVERY;
-            let due = self.core.next_due_ms().map(|ms| self.began + Duration::from_millis(ms));
-            let wake_at = due.map_or(look_at, |due| due.min(look_at));
-            tokio::select! {
-                // In this order: a break of the connection is known before anything else is sent.
-                biased;
-                () = self.link.changed() => {}
-                () = self.desk.left() => {
-                    if self.pick_up().await {
-                        return;
-                    }
-                }
-                Some(message) = next(&mut self.answers) => self.answered(&message).await,
-                Some(message) = next(&mut self.words) => self.heard(&message).await,
-                () = tokio::time::sleep_until(wake_at.into()) => self.step(Input::Tick).await,
-            }
+        let mut closed = false;
+        while !(closed && !self.core.has_endings()) {
+            // Before anything is sent: a connection that broke meanwhile would keep it, and send it late.
             self.look().await;
+            match self.woken().await {
+                Woken::Looking => {}
+                Woken::Left => closed |= self.pick_up().await,
+                Woken::Answer(message) => self.answered(&message).await,
+                Woken::Word(message) => self.heard(&message).await,
+                Woken::Due => self.step(Input::Tick).await,
+            }
+        }
+    }
+
+    async fn woken(&mut self) -> Woken {
+        let look_at = Instant::now() + LOOK_EVERY;
+        let due = self.core.next_due_ms().map(|ms| self.began + Duration::from_millis(ms));
+        let wake_at = due.map_or(look_at, |due| due.min(look_at));
+        tokio::select! {
+            // In this order: what has come already may make needless what is due.
+            biased;
+            () = self.link.changed() => Woken::Looking,
+            () = self.desk.left() => Woken::Left,
+            Some(message) = next(&mut self.answers) => Woken::Answer(message),
+            Some(message) = next(&mut self.words) => Woken::Word(message),
+            () = tokio::time::sleep_until(wake_at.into()) => Woken::Due,
         }
     }
 
