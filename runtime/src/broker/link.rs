@@ -169,12 +169,14 @@ impl Link {
                 Violation::parse(&text).map_or(LinkEvent::Trouble(text), LinkEvent::Violation)
             }
             Event::ServerError(error) => LinkEvent::Trouble(error.to_string()),
-            Event::ClientError(ClientError::Other(text)) => LinkEvent::Trouble(text),
+            Event::ClientError(ClientError::Other(text)) => LinkEvent::Trouble(in_plain_words(text)),
             Event::ClientError(error) => LinkEvent::Trouble(error.to_string()),
         }
     }
 
-    /// All connections of a process share the limit: one line per kind of trouble in ten seconds.
+    /// All connections of a process share the limit: one line per kind of trouble in ten seconds. That a connection was
+    /// lost and that it cannot be made again is one trouble, and so are all refused subjects: the check at the beginning
+    /// names them together.
     fn log(&self, event: &LinkEvent) {
         if self.once && self.state.borrow().phase == LinkPhase::Disconnected {
             return;
@@ -188,20 +190,20 @@ impl Link {
             }
             LinkEvent::Connected { .. } => tracing::debug!(connection, servers, "connected to the broker"),
             LinkEvent::Disconnected => {
-                limited("disconnected", |suppressed| {
+                limited("no connection", |suppressed| {
                     tracing::warn!(connection, servers, suppressed, "lost the connection to the broker");
                 });
             }
             LinkEvent::SlowConsumer => limited("slow consumer", |suppressed| {
                 tracing::warn!(connection, suppressed, "a subscription overflowed and lost messages");
             }),
-            LinkEvent::Violation(violation) => limited(&format!("violation {violation}"), |suppressed| {
+            LinkEvent::Violation(violation) => limited("violation", |suppressed| {
                 tracing::error!(connection, suppressed, "the broker refuses {violation}; grant this permission");
             }),
             LinkEvent::Trouble(reason) if is_refusal(reason) => limited("credentials", |suppressed| {
                 tracing::error!(connection, servers, suppressed, "the broker refuses the credentials: {reason}");
             }),
-            LinkEvent::Trouble(reason) => limited("trouble", |suppressed| {
+            LinkEvent::Trouble(reason) => limited("no connection", |suppressed| {
                 tracing::warn!(connection, servers, suppressed, "no connection to the broker: {reason}");
             }),
             LinkEvent::LameDuck => {
@@ -212,6 +214,11 @@ impl Link {
             LinkEvent::Closed => tracing::debug!(connection, "connection closed"),
         }
     }
+}
+
+/// The client library keeps the reason to itself where nobody accepts the connection.
+fn in_plain_words(reason: String) -> String {
+    if reason == "IO error" { "nobody accepts it there, or it breaks".to_owned() } else { reason }
 }
 
 pub(super) fn is_refusal(reason: &str) -> bool {
