@@ -6,6 +6,7 @@
 
 mod asked;
 mod claim;
+mod holder;
 pub mod io;
 mod looking;
 mod notices;
@@ -134,15 +135,16 @@ impl Voucher {
         [claims, self.session_due_ms()].into_iter().flatten().min()
     }
 
-    /// A deregistration is under way.
+    /// A deregistration is under way that its owner waits for.
     #[must_use]
     pub fn has_endings(&self) -> bool {
-        self.claims.values().any(|claim| claim.ending.is_some())
+        self.claims.values().any(|claim| claim.by_ms().is_some())
     }
 
     fn set_status(&mut self, id: ClaimId, status: Status, effects: &mut Effects) {
         let Some(claim) = self.claims.get_mut(&id) else { return };
-        if claim.status == status {
+        // Whoever waits no longer has had the last word.
+        if claim.status == status || claim.is_left() {
             return;
         }
         let is_trouble = matches!(

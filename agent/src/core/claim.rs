@@ -81,7 +81,8 @@ pub(super) struct Sent {
 pub(super) struct Ending {
     pub(super) reason: DeregisterReason,
     pub(super) detail: Option<String>,
-    pub(super) by_ms: u64,
+    /// How long the owner waits; none: not any more, but it is sent as soon as that is possible.
+    pub(super) by_ms: Option<u64>,
     pub(super) problem: String,
 }
 
@@ -147,6 +148,16 @@ impl Claim {
             Status::Refused(_) => self.confirmed.is_none(),
             _ => matches!(self.doing, Doing::Probing { .. } | Doing::Looking(Why::Displaced)),
         }
+    }
+
+    /// Its owner waits no longer.
+    pub(super) fn is_left(&self) -> bool {
+        self.ending.as_ref().is_some_and(|ending| ending.by_ms.is_none())
+    }
+
+    /// When its owner stops waiting.
+    pub(super) fn by_ms(&self) -> Option<u64> {
+        self.ending.as_ref().and_then(|ending| ending.by_ms)
     }
 
     /// What a probe is told: its lease is to be kept.

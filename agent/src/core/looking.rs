@@ -1,20 +1,14 @@
-//! Judging what registries show: is it ours, an earlier life's, or somebody else's, and does that somebody live?
+//! Judging what registries show: is it ours, an earlier life's, or somebody else's?
 
-use muster_schemas::agent::{ProbeReply, instance_key};
-use muster_schemas::subject::{Query, Verb};
+use muster_schemas::subject::Query;
 use muster_schemas::{Incarnation, MinRevision, Revision, Vouching};
 
 use super::Voucher;
 use super::claim::{Doing, Unsaid, Why};
 use super::io::{Answer, ClaimId, Effects, Now};
-use super::schedule::backoff_ms;
 use super::show::{Show, question};
 use super::status::{DeregisterOutcome, Holder, Pending, Status};
 
-/// Nobody at a holder's subject, twice in a row, so far apart: it does not just reconnect.
-const ABSENT_AGAIN_MS: u64 = 1_000;
-/// How often nobody must have been there.
-const ABSENT_TIMES: u32 = 2;
 /// Tries of a look that only makes sure; heartbeats do that too.
 const RECHECKS: u32 = 3;
 
@@ -68,10 +62,10 @@ impl Voucher {
             }
             Show::There { epoch, vouching, conflict } if self.is_ours(id, &vouching) => {
                 let at = Revision(epoch, sequence);
-                self.confirm(now, id, at, &vouching, conflict, effects);
+                self.confirm(now, id, at, (vouching.generation, conflict), effects);
             }
             Show::There { vouching, .. } if Some(vouching.incarnation) > own => {
-                self.contest(now, id, &vouching, effects)
+                self.contest(now, id, &vouching, effects);
             }
             Show::There { .. } | Show::Absent => self.not_accepted(now, id, effects),
         }
@@ -91,15 +85,14 @@ impl Voucher {
         now: Now,
         id: ClaimId,
         at: Revision,
-        vouching: &Vouching,
-        conflict: Option<String>,
+        (generation, conflict): (u64, Option<String>),
         effects: &mut Effects,
     ) {
         if self.acked == Some(MinRevision(None, at.sequence())) {
             self.acked = Some(at.into());
         }
         let Some(claim) = self.claims.get_mut(&id) else { return };
-        claim.generation = vouching.generation;
+        claim.generation = generation;
         claim.attempts = 0;
         claim.fenced = 0;
         claim.conflict.clone_from(&conflict);
@@ -189,7 +182,7 @@ impl Voucher {
                 self.say_if_resting(now, id);
             }
             Show::There { vouching, .. } if Some(vouching.incarnation) > own => {
-                self.contest(now, id, &vouching, effects)
+                self.contest(now, id, &vouching, effects);
             }
             Show::There { .. } | Show::Absent => self.register_anew(id, now.ms, effects),
         }
@@ -223,7 +216,7 @@ impl Voucher {
     }
 
     /// Registers with an incarnation above all known ones.
-    fn take_over(&mut self, now: Now, id: ClaimId, effects: &mut Effects) {
+    pub(super) fn take_over(&mut self, now: Now, id: ClaimId, effects: &mut Effects) {
         self.mint(now, id);
         if let Some(claim) = self.claims.get_mut(&id) {
             claim.attempts = 0;
@@ -234,82 +227,5 @@ impl Voucher {
     /// Somebody else's by now: nothing more is claimed.
     pub(super) fn displaced(&mut self, id: ClaimId, by: Option<Holder>, effects: &mut Effects) {
         self.remove(id, Status::Displaced { by }, effects);
-    }
-
-    /// Asks the holder of a larger incarnation whether it lives.
-    pub(super) fn probe(&mut self, now: Now, id: ClaimId, holder: &Holder, effects: &mut Effects) {
-        let subject = self.settings.subjects.to_agent(&holder.agent, Verb::Probe);
-        let deadline_ms = now.ms + self.settings.timing.answer_ms;
-        self.request(id, (subject, Vec::new()), deadline_ms, effects);
-    }
-
-    /// Our own answer to a probe that another session of our agent should answer.
-    pub(super) fn is_own_word(&self, id: ClaimId, answer: Answer<'_>) -> bool {
-        let is_probe = |doing: &Doing| matches!(doing, Doing::Probing { .. });
-        if !self.claims.get(&id).is_some_and(|claim| is_probe(&claim.doing)) {
-            return false;
-        }
-        let Answer::Message(payload) = answer else { return false };
-        let reply: Result<ProbeReply, _> = serde_json::from_slice(payload);
-        reply.is_ok_and(|reply| Some(reply.session) == self.session())
-    }
-
-    /// What the holder said; none: nothing in time.
-    pub(super) fn probed(
-        &mut self,
-        now: Now,
-        id: ClaimId,
-        holder: Holder,
-        absent: u32,
-        answer: Option<Answer<'_>>,
-        effects: &mut Effects,
-    ) {
-        let is_own_agent = holder.agent == self.settings.agent;
-        let Some(claim) = self.claims.get(&id) else { return };
-        let reply: Option<ProbeReply> = match answer {
-            Some(Answer::Message(payload)) => serde_json::from_slice(payload).ok(),
-            _ => None,
-        };
-        match (reply, answer) {
-            // Another process under our agent id.
-            (Some(reply), _) if is_own_agent && Some(reply.session) > self.session() => {
-                self.supersede(reply.session, effects);
-            }
-            (Some(reply), _) => {
-                let key = instance_key(&claim.spec.service, &claim.spec.instance);
-                if reply.incarnations.contains_key(&key) && !is_own_agent {
-                    self.wait_for(now, id, holder, effects);
-                } else {
-                    self.take_over(now, id, effects);
-                }
-            }
-            // An earlier life of ours: nobody but ourselves is there any more.
-            (None, _) if is_own_agent => {
-                self.rise_above(now, holder.session);
-                self.take_over(now, id, effects);
-            }
-            (None, Some(Answer::NoResponders)) if absent + 1 >= ABSENT_TIMES => self.take_over(now, id, effects),
-            (None, Some(Answer::NoResponders)) => {
-                let absent = absent + 1;
-                self.plan(id, Doing::Probing { holder, absent }, now.ms + ABSENT_AGAIN_MS);
-            }
-            // Silence proves nothing: it may be frozen, or we may not be permitted to ask. It goes by its lease.
-            (None, _) => self.wait_for(now, id, holder, effects),
-        }
-    }
-
-    /// The holder lives, or may live: that is for people to sort out, or for its lease.
-    fn wait_for(&mut self, now: Now, id: ClaimId, holder: Holder, effects: &mut Effects) {
-        self.set_status(id, Status::Duplicate { holder }, effects);
-        let wait_ms = self.settings.timing.duplicate_ms;
-        let at_ms = now.ms + self.jitter(wait_ms);
-        self.plan(id, Doing::Looking(Why::Waiting), at_ms);
-    }
-
-    /// How long a fenced claim, or one that is not understood, waits before it asks again.
-    pub(super) fn fenced_wait_ms(&mut self, fenced: u32) -> u64 {
-        let timing = &self.settings.timing;
-        let wait_ms = backoff_ms(timing.fenced_first_ms, timing.fenced_max_ms, fenced);
-        self.jitter(wait_ms)
     }
 }

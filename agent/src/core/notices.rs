@@ -5,6 +5,7 @@ use muster_schemas::agent::{Notice, NoticeCode};
 use super::Voucher;
 use super::claim::{Doing, Unsaid, Why};
 use super::io::{ClaimId, Effects, Now};
+use super::schedule::backoff_ms;
 use super::status::{Pending, Status};
 
 impl Voucher {
@@ -24,7 +25,7 @@ impl Voucher {
         }
         match notice.code {
             NoticeCode::Stale => self.stale(now, id, &notice),
-            NoticeCode::FutureIncarnation => self.from_the_future(now, id, &notice, effects),
+            NoticeCode::FutureIncarnation => self.minted_in_future(now, id, &notice, effects),
             NoticeCode::Malformed | NoticeCode::Oversize | NoticeCode::IdentityMismatch => {
                 self.refuse(id, notice, effects);
             }
@@ -75,7 +76,7 @@ impl Voucher {
     }
 
     /// Our clock is far ahead: ids are minted from the stream's from now on.
-    fn from_the_future(&mut self, now: Now, id: ClaimId, notice: &Notice, effects: &mut Effects) {
+    fn minted_in_future(&mut self, now: Now, id: ClaimId, notice: &Notice, effects: &mut Effects) {
         let stream_ms = notice.stream_time.and_then(|time| u64::try_from(time.as_ms()).ok());
         let Some(stream_ms) = stream_ms else {
             return self.not_understood(now, id, notice.help.clone(), effects);
@@ -152,5 +153,12 @@ impl Voucher {
         // Many expired at once come back over a moment.
         let wait_ms = self.random.up_to(u64::try_from(self.claims.len()).unwrap_or(u64::MAX) - 1);
         self.register_anew(id, now.ms + wait_ms.min(1_000), effects);
+    }
+
+    /// How long a fenced claim, or one that is not understood, waits before it asks again.
+    fn fenced_wait_ms(&mut self, fenced: u32) -> u64 {
+        let timing = &self.settings.timing;
+        let wait_ms = backoff_ms(timing.fenced_first_ms, timing.fenced_max_ms, fenced);
+        self.jitter(wait_ms)
     }
 }

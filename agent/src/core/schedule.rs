@@ -3,7 +3,6 @@
 use super::Voucher;
 use super::claim::{Claim, Doing, Why};
 use super::io::{Answer, ClaimId, Effect, Effects, Now, RequestId};
-use super::status::DeregisterOutcome;
 
 /// Requests of claims under way at once; further claims wait for their turn.
 pub(super) const UNDER_WAY_MAX: usize = 64;
@@ -85,12 +84,11 @@ impl Voucher {
         {
             self.due.pop_first();
             let Some(claim) = self.claims.get(&id) else { continue };
-            if let Some(ending) = claim.ending.as_ref().filter(|ending| ending.by_ms <= now.ms) {
-                let problem = ending.problem.clone();
-                self.finish(id, DeregisterOutcome::Unconfirmed { problem }, effects);
+            if claim.by_ms().is_some_and(|by_ms| by_ms <= now.ms) {
+                self.out_of_patience(id, effects);
             } else if self.link.is_none() || self.session().is_none() {
                 // Lined up again once the session lives; only the end of an owner's patience comes before that.
-                if let Some(by_ms) = claim.ending.as_ref().map(|ending| ending.by_ms) {
+                if let Some(by_ms) = claim.by_ms() {
                     self.due.insert((by_ms, id));
                 }
             } else if claim.at_ms.is_none_or(|at_ms| at_ms > now.ms) {
@@ -98,7 +96,7 @@ impl Voucher {
             } else if claim.request.is_some() {
                 self.overdue(now, id, effects);
             } else if self.requests.len() >= UNDER_WAY_MAX {
-                if let Some(by_ms) = claim.ending.as_ref().map(|ending| ending.by_ms) {
+                if let Some(by_ms) = claim.by_ms() {
                     self.due.insert((by_ms, id));
                 }
                 self.waiting.push_back(id);
@@ -185,7 +183,7 @@ impl Voucher {
                 self.shown_after(now, id, (sequence, since_ms), answer, effects)
             }
             Doing::Looking(why) => self.shown(now, id, why, answer, effects),
-            Doing::Probing { holder, absent } => self.probed(now, id, holder, absent, answer, effects),
+            Doing::Probing { holder, absent } => self.probed(now, id, (holder, absent), answer, effects),
         }
     }
 
@@ -215,6 +213,5 @@ pub(super) fn backoff_ms(first_ms: u64, max_ms: u64, attempts: u32) -> u64 {
 }
 
 fn due_ms(claim: &Claim) -> Option<u64> {
-    let by_ms = claim.ending.as_ref().map(|ending| ending.by_ms);
-    [claim.at_ms, by_ms].into_iter().flatten().min()
+    [claim.at_ms, claim.by_ms()].into_iter().flatten().min()
 }

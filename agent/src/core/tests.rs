@@ -1,5 +1,6 @@
 //! The vouching, in virtual time: what an owner, a registry and the log see of it.
 
+mod any_history;
 mod life;
 mod refusals;
 mod world;
@@ -265,4 +266,18 @@ fn a_log_that_forgot_an_acknowledged_event_gets_it_again() {
     world.registry = Registry::Works;
     world.pass(3_000);
     assert!(world.status(claim).is_registered());
+}
+
+#[test]
+fn a_deregistration_that_nobody_waits_for_goes_out_all_the_same() {
+    let mut world = World::connected();
+    let claim = world.register(spec("a"));
+    world.disconnect();
+    world.deregister(claim);
+    world.pass(60_000);
+    assert!(world.status(claim).is_final());
+    world.connect();
+    world.pass(500);
+    assert!(world.live("a").is_none());
+    assert_eq!(world.kinds(), ["register", "deregister"]);
 }

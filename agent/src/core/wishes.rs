@@ -10,17 +10,25 @@ use super::session::Life;
 use super::spec::InstanceSpec;
 use super::status::{DeregisterOutcome, Pending, Status};
 
+/// Deregistrations that are still tried though nobody waits for them; a further one is left to its lease.
+const LEFT_MAX: usize = 1_000;
+
 impl Voucher {
     pub(super) fn register(&mut self, now: Now, id: ClaimId, spec: InstanceSpec, effects: &mut Effects) {
         if self.life == Life::Superseded {
             effects.push(Effect::Status(id, Status::Superseded));
             return;
         }
-        let claim = Claim::new(spec, now.ms);
-        if self.by_name.contains_key(&claim.name()) {
-            // The handles keep this from happening; two claims of one instance would displace each other for ever.
-            effects.push(Effect::Status(id, Status::Stopped));
-            return;
+        let mut claim = Claim::new(spec, now.ms);
+        if let Some(known) = self.named(&claim.name()) {
+            if !self.claims.get(&known).is_some_and(Claim::is_left) {
+                // The handles keep this from happening; two claims of one instance would displace each other for ever.
+                effects.push(Effect::Status(id, Status::Stopped));
+                return;
+            }
+            // What an earlier vouching left in the log is this one's to replace, or to take back.
+            claim.sent = self.claims.get_mut(&known).and_then(|left| left.sent.take());
+            self.remove(known, Status::Stopped, effects);
         }
         self.by_name.insert(claim.name(), id);
         self.claims.insert(id, claim);
@@ -75,7 +83,7 @@ impl Voucher {
         let ending = Ending {
             reason: withdrawal.reason,
             detail: withdrawal.detail.map(cut),
-            by_ms: now.ms.saturating_add(withdrawal.within_ms),
+            by_ms: Some(now.ms.saturating_add(withdrawal.within_ms)),
             problem: "nothing was answered in time".to_owned(),
         };
         claim.attempts = 0;
@@ -85,6 +93,24 @@ impl Voucher {
         }
         self.set_status(id, Status::Deregistering, effects);
         self.plan(id, Doing::Publishing, now.ms);
+    }
+
+    /// The owner waits no longer. The deregistration goes out all the same, as soon as it can: without it a static instance
+    /// would stay for ever, and another one until its lease ends.
+    pub(super) fn out_of_patience(&mut self, id: ClaimId, effects: &mut Effects) {
+        let is_full = self.claims.values().filter(|claim| claim.is_left()).count() >= LEFT_MAX;
+        let ending = self.claims.get(&id).and_then(|claim| claim.ending.as_ref());
+        let Some(problem) = ending.map(|ending| ending.problem.clone()) else { return };
+        let outcome = DeregisterOutcome::Unconfirmed { problem };
+        if is_full {
+            return self.finish(id, outcome, effects);
+        }
+        self.set_status(id, Status::Deregistered(outcome), effects);
+        self.change_due(id, |claim| {
+            if let Some(ending) = &mut claim.ending {
+                ending.by_ms = None;
+            }
+        });
     }
 
     /// A deregistration is over, one way or the other.

@@ -13,7 +13,7 @@ use muster_schemas::{
 
 use crate::core::io::{Answer, ClaimId, Effect, Effects, Input, Now, RequestId, Withdrawal};
 use crate::core::spec::InstanceSpec;
-use crate::core::status::Status;
+use crate::core::status::{Pending, Status};
 use crate::core::timing::Timing;
 use crate::core::{Voucher, VoucherSettings};
 
@@ -168,6 +168,7 @@ impl World {
     pub(super) fn register(&mut self, spec: InstanceSpec) -> ClaimId {
         self.last_claim += 1;
         let claim = ClaimId(self.last_claim);
+        self.statuses.insert(claim, vec![Status::Pending(Pending::Starting)]);
         self.step(Input::Register(claim, spec));
         claim
     }
