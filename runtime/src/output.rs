@@ -30,7 +30,7 @@ pub async fn end_when_closed() {
     if let Ok(stdout) = watched
         && stdout.ready(Interest::ERROR).await.is_ok()
     {
-        end_process(CLOSED_PIPE_CODE)
+        end_process(CLOSED_PIPE_CODE);
     }
     std::future::pending().await
 }
@@ -47,7 +47,7 @@ pub fn write_line(writer: &mut impl Write, line: &str) -> io::Result<()> {
 
 fn end_after(error: &io::Error) -> ! {
     if error.kind() == ErrorKind::BrokenPipe {
-        end_process(CLOSED_PIPE_CODE)
+        end_process(CLOSED_PIPE_CODE);
     }
     let program = std::env::args().next().unwrap_or_default();
     Exit::Failed.end(&program, format!("cannot write to standard output: {error}"))
