@@ -32,7 +32,7 @@ pub async fn end_when_closed() {
     {
         end_process(CLOSED_PIPE_CODE);
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Writes one line and flushes, so that a reader sees it at once.

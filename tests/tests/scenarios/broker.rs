@@ -36,6 +36,7 @@ async fn the_broker_is_stopped_for(outage: Duration) {
     let observer = world.observe().await;
     let mut services = world.start_services(&observer, &NAMES).await;
     world.broker.kill();
+    observer.until_unknown().await;
     services[1].agent.kill();
     alive_throughout(&observer, &["orders/a", "orders/b", "users/c"], outage).await;
     world.broker.restart().await;

@@ -76,6 +76,25 @@ async fn a_frozen_service_turns_critical_and_passing_again_when_it_thaws() {
     observer.finish(&world.broker).await;
 }
 
+/// Checks that fail turn a service critical; it stays listed, is not routed to, and comes back by itself.
+#[tokio::test]
+async fn a_service_that_says_it_is_unwell_is_not_routed_to_until_it_is_well_again() {
+    let world = World::start(1).await;
+    let observer = world.observe().await;
+    let services = world.start_services(&observer, &[("orders", "a"), ("orders", "b")]).await;
+    services[0].set_healthy(false);
+    let is_critical = |instance: &Instance| instance.registration.health.status == HealthStatus::Critical;
+    let critical = observer.until("orders", "a", "critical", is_critical).await;
+    let check = critical.registration.health.checks.first().expect("the check");
+    assert!(check.output.as_deref().is_some_and(|output| output.contains("503")), "{check:?}");
+    let routable: Vec<_> = observer.snapshot().await.instances().map(|held| held.id().to_string()).collect();
+    assert_eq!(routable, ["b"]);
+    services[0].set_healthy(true);
+    observer.until_routable("orders", "a").await;
+    assert!(observer.removals_of("orders/a").is_empty(), "it was never removed");
+    observer.finish(&world.broker).await;
+}
+
 /// A frozen service does not answer with its number; its parent knows it.
 fn thaw_children_of(agent: u32) {
     let path = format!("/proc/{agent}/task/{agent}/children");
