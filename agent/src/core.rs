@@ -70,6 +70,8 @@ pub struct Voucher {
     /// Stream time, and when it was learnt: the host's clock was found to be far ahead of it.
     stream_clock: Option<(u64, u64)>,
     stepped_ms: u64,
+    /// When it was said last that a registry asked for everything.
+    announce_said_ms: Option<u64>,
 }
 
 impl Voucher {
@@ -97,6 +99,7 @@ impl Voucher {
             last_minted: None,
             stream_clock: None,
             stepped_ms: now.ms,
+            announce_said_ms: None,
         }
     }
 

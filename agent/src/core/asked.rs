@@ -13,6 +13,8 @@ use super::io::{ClaimId, Effect, Effects, Now, Severity};
 
 /// Announced registrations are no further apart than this.
 const ANNOUNCE_STEP_MS_MAX: u64 = 50;
+/// Whoever asks again and again is spoken of no more often than this.
+const SAID_AGAIN_MS: u64 = 10_000;
 
 impl Voucher {
     pub(super) fn heard(&mut self, now: Now, verb: Verb, payload: &[u8], reply: Option<&str>, effects: &mut Effects) {
@@ -67,11 +69,7 @@ impl Voucher {
         let ids: Vec<ClaimId> = self.claims.iter().filter_map(announced).collect();
         let instances = u32::try_from(ids.len()).unwrap_or(u32::MAX);
         Self::answer(reply, &AnnounceReply { session, instances }, effects);
-        let why = if wish.reason.is_empty() { "no reason given" } else { &wish.reason };
-        effects.say(
-            Severity::Info,
-            format!("a registry asked to register everything again ({why}): {instances} instances"),
-        );
+        self.say_announce(now, &wish.reason, instances, effects);
         let window_ms = self.settings.timing.announce_window_ms;
         let count = u64::from(instances.max(1));
         for (place, id) in (0_u64..).zip(ids) {
@@ -82,6 +80,16 @@ impl Voucher {
             if claim.is_resting() {
                 self.plan(id, Doing::Publishing, now.ms + wait_ms);
             }
+        }
+    }
+
+    fn say_announce(&mut self, now: Now, reason: &str, instances: u32, effects: &mut Effects) {
+        let is_news = self.announce_said_ms.is_none_or(|said_ms| now.ms.saturating_sub(said_ms) >= SAID_AGAIN_MS);
+        if is_news {
+            self.announce_said_ms = Some(now.ms);
+            let why = if reason.is_empty() { "no reason given".to_owned() } else { reason.chars().take(200).collect() };
+            let text = format!("a registry asked to register everything again ({why}): {instances} instances");
+            effects.say(Severity::Info, text);
         }
     }
 
