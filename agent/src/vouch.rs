@@ -100,7 +100,7 @@ impl From<Refusal> for VouchError {
     }
 }
 
-/// One session of an agent. Dropping it ends the session without deregistering anything.
+/// One session of an agent. Dropping it ends the session like [`Vouch::stop`], without waiting here.
 #[derive(Debug)]
 pub struct Vouch {
     desk: Arc<Desk>,
@@ -159,8 +159,8 @@ impl Vouch {
         self.drains.take()
     }
 
-    /// Ends the session, without deregistering what is still vouched for: that ends with its lease, or goes on under the
-    /// next session.
+    /// Ends the session: deregistrations that are under way come to their end first, and what is still vouched for then is
+    /// left to end with its lease, or to go on under the next session.
     pub async fn stop(mut self) {
         self.desk.close();
         let _ = (&mut self.task).await;

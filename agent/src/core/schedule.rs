@@ -180,7 +180,7 @@ impl Voucher {
             Doing::Rest => {}
             Doing::Publishing => self.acknowledged(now, id, answer, effects),
             Doing::Confirming { sequence, since_ms } => {
-                self.shown_after(now, id, (sequence, since_ms), answer, effects)
+                self.shown_after(now, id, (sequence, since_ms), answer, effects);
             }
             Doing::Looking(why) => self.shown(now, id, why, answer, effects),
             Doing::Probing { holder, absent } => self.probed(now, id, (holder, absent), answer, effects),

@@ -111,7 +111,7 @@ impl Shell {
     /// Until the desk is closed, and the deregistrations that were left there have come to an end.
     async fn run(&mut self) {
         let mut closed = false;
-        while !(closed && !self.core.has_endings()) {
+        while !closed || self.core.has_endings() {
             // Before anything is sent: a connection that broke meanwhile would keep it, and send it late.
             self.look().await;
             match self.woken().await {
