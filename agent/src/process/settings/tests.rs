@@ -140,6 +140,22 @@ fn everything_that_is_wrong_is_said_at_once_with_the_way_out() {
 }
 
 #[test]
+fn every_flag_that_cannot_be_read_is_named_with_its_value_and_the_way_out() {
+    let arguments = ["run", "--port", "8080", "--check", "x", "--weight", "heavy", "--service", "", "--check-retries"];
+    let (exit, text) = complaints(&arguments, None);
+    assert_eq!(exit, Exit::Usage);
+    for part in [
+        "--port = `8080`: write NAME=PORT",
+        "--check = `x`: write NAME=/PATH",
+        "--weight = `heavy`: ",
+        "--service = ``: ",
+        "'--check-retries'",
+    ] {
+        assert!(text.contains(part), "`{part}` is missing in: {text}");
+    }
+}
+
+#[test]
 fn nothing_to_run_and_ports_without_a_service_are_usage_errors() {
     assert_eq!(complaints(&["run"], None).0, Exit::Usage);
     assert!(complaints(&["run", "--", "./orders"], None).1.contains("--service"));
