@@ -3,12 +3,12 @@
 //! The struct is the only declaration. A field `heartbeat_interval` with `#[arg(long)]` is the flag
 //! `--heartbeat-interval`, the variable `MUSTER_HEARTBEAT_INTERVAL` and the key `heartbeat_interval` of the file, and
 //! one row of the generated reference. Only arguments of the root command are layered so; a sub-command's own arguments
-//! are flags and nothing else, and every root flag is accepted behind a sub-command too.
+//! are of the command line alone, and every root flag is accepted behind a sub-command too.
 //!
 //! * An empty variable counts as not set. Lists are separated by commas in variables, and arrays in the file.
 //! * A root flag without a value is also accepted as `--flag=false`, so that a flag can undo what the file says.
 //! * Arguments of one `clap` group exclude each other; a choice in a higher layer replaces the one in a lower layer.
-//! * All problems of all layers are reported at once; only values that would be used are checked.
+//! * All problems of all layers, and of a sub-command's arguments, are reported at once; only values that would be used are checked.
 //! * Unknown keys of the file are errors; unknown `MUSTER_*` variables are warnings, for other programs have theirs.
 
 mod arguments;
@@ -22,6 +22,7 @@ mod problem;
 mod program;
 mod reference;
 mod setting;
+mod subcommand;
 
 pub use check::{Check, Entry, Table};
 pub use period::{Period, PeriodError};

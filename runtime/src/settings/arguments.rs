@@ -15,22 +15,30 @@ const COMPLAINTS_MAX: usize = 20;
 pub(super) enum Given {
     /// `--help`, `--version` or the like: print it and end.
     Display(clap::Error),
-    /// The flags, with values not yet parsed; `None` where the line made no sense as a whole.
-    Line(Option<ArgMatches>, Vec<Problem>),
+    /// The flags, and every complaint; `None` where the line made no sense as a whole.
+    Line(Option<Line>, Vec<Problem>),
+}
+
+/// The command line, with values not yet parsed.
+pub(super) struct Line {
+    pub(super) matches: ArgMatches,
+    /// Something was taken for the value of an unknown flag, and may have been more than that.
+    pub(super) swallowed: bool,
 }
 
 /// Reads `arguments` (the program's name first) for which flags are given, without parsing their values.
 pub(super) fn read(command: &Command, mut arguments: Vec<OsString>) -> Given {
     let lenient = lenient(command.clone());
-    let mut problems = Vec::new();
+    let (mut problems, mut swallowed) = (Vec::new(), false);
     while problems.len() < COMPLAINTS_MAX {
         match lenient.clone().try_get_matches_from(&arguments) {
-            Ok(matches) => return Given::Line(Some(matches), problems),
+            Ok(matches) => return Given::Line(Some(Line { matches, swallowed }), problems),
             Err(error) if is_display(&error) => return display(command, &arguments, error),
             Err(error) => {
                 problems.push(Problem::of_command_line(complaint(&error)));
-                if !remove_offender(command, &mut arguments, &error) {
-                    break;
+                match remove_offender(command, &mut arguments, &error) {
+                    Some(with_value) => swallowed |= with_value,
+                    None => break,
                 }
             }
         }
@@ -74,19 +82,18 @@ pub(super) fn complaint(error: &clap::Error) -> String {
     lines.join("; ").trim_start_matches("error: ").replace(":; ", ": ")
 }
 
-/// Takes the argument that the error names off the line, so that reading can go on. False if there is none.
-fn remove_offender(command: &Command, arguments: &mut Vec<OsString>, error: &clap::Error) -> bool {
+/// Takes the argument that the error names off the line, so that reading can go on, and says whether what follows went
+/// with it. None if there is no such argument.
+fn remove_offender(command: &Command, arguments: &mut Vec<OsString>, error: &clap::Error) -> Option<bool> {
     let Some(ContextValue::String(named)) = error.get(ContextKind::InvalidArg) else {
-        return false;
+        return None;
     };
     let name = named.split([' ', '=']).next().unwrap_or_default();
     let is_offender = |argument: &OsString| {
         let argument = argument.to_string_lossy();
         argument == named.as_str() || argument == name || argument.split('=').next() == Some(name)
     };
-    let Some(position) = arguments.iter().skip(1).position(is_offender).map(|position| position + 1) else {
-        return false;
-    };
+    let position = arguments.iter().skip(1).position(is_offender)? + 1;
     let removed = arguments.remove(position);
     // What follows an unknown flag is most likely its value, unless it is a flag or a sub-command itself.
     let takes_next = |next: &OsString| {
@@ -94,10 +101,11 @@ fn remove_offender(command: &Command, arguments: &mut Vec<OsString>, error: &cla
         !next.starts_with('-') && command.find_subcommand(next.as_ref()).is_none()
     };
     let flag = removed.to_string_lossy();
-    if flag.starts_with("--") && !flag.contains('=') && arguments.get(position).is_some_and(takes_next) {
+    let with_value = flag.starts_with("--") && !flag.contains('=') && arguments.get(position).is_some_and(takes_next);
+    if with_value {
         arguments.remove(position);
     }
-    true
+    Some(with_value)
 }
 
 /// What a `clap` error says is missing, if that is what it says.

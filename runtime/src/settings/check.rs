@@ -8,7 +8,7 @@ use super::environment::Environment;
 use super::file::{FileTable, FileValue};
 use super::layers::{Choice, Layers, unknown_keys, with_defaults};
 use super::problem::{Problem, Problems, Source};
-use super::setting::prepared_table;
+use super::setting::{prepared_table, settings_of};
 
 /// Collects what is wrong after every single value was found sound.
 #[derive(Debug, Default)]
@@ -121,7 +121,7 @@ fn read_table(
 ) -> Option<clap::ArgMatches> {
     let before = problems.len();
     let layers = Layers { line: None, environment: &Environment::default(), file: Some(table) };
-    let choices = layers.choose(command, problems);
+    let choices = layers.choose(command, settings_of(command), problems);
     problems.extend(unknown_keys(command, table, &[]));
     let matched = with_defaults(command.clone(), &choices).no_binary_name(true).try_get_matches_from([""; 0]);
     match matched {

@@ -54,10 +54,10 @@ pub(super) struct Layers<'a> {
 }
 
 impl Layers<'_> {
-    /// What each setting that is given anywhere gets; problems go to `problems`.
-    pub(super) fn choose(&self, command: &Command, problems: &mut Vec<Problem>) -> Vec<Choice> {
+    /// What each of these settings of `command` gets that is given anywhere; problems go to `problems`.
+    pub(super) fn choose(&self, command: &Command, settings: Vec<Setting>, problems: &mut Vec<Problem>) -> Vec<Choice> {
         let mut choices = Vec::new();
-        for setting in settings_of(command) {
+        for setting in settings {
             match self.choice(setting) {
                 Ok(choice) => choices.extend(choice),
                 Err(problem) => problems.push(problem),
@@ -134,7 +134,7 @@ fn exclude(command: &Command, choices: &mut Vec<Choice>, problems: &mut Vec<Prob
 /// Lets `clap` parse one value alone, so that a wrong one hides no other.
 fn unsound(command: &Command, choice: &Choice, value: &str) -> Option<Problem> {
     let lone = command.clone().subcommand_required(false).arg_required_else_help(false).no_binary_name(true);
-    let error = lone.try_get_matches_from([format!("{}={value}", choice.setting.flag)]).err()?;
+    let error = lone.try_get_matches_from([format!("--{}={value}", choice.setting.argument.get_long()?)]).err()?;
     let reason = match error.kind() {
         ErrorKind::ValueValidation => {
             std::error::Error::source(&error).map_or_else(|| complaint(&error), ToString::to_string)
@@ -151,7 +151,9 @@ fn unsound(command: &Command, choice: &Choice, value: &str) -> Option<Problem> {
         _ => return None,
     };
     let help = choice.setting.argument.get_help().map(ToString::to_string).unwrap_or_default();
-    let purpose = if help.is_empty() { String::new() } else { format!(" ({}: {help})", choice.setting.flag) };
+    // Who typed the flag knows what it is for; a variable may have been set by somebody else, long ago.
+    let is_told = choice.source != Source::Flag && !help.is_empty();
+    let purpose = if is_told { format!(" ({}: {help})", choice.setting.flag) } else { String::new() };
     Some(choice.problem(Some(value.to_owned()), format!("{reason}{purpose}")))
 }
 

@@ -14,6 +14,7 @@ use super::layers::{Layers, unknown_keys, with_defaults};
 use super::problem::{Problem, Problems, Source};
 use super::reference::Reference;
 use super::setting::{CONFIG, prepared, settings_of};
+use super::subcommand;
 use crate::exit::{Exit, ExitReason, end_process};
 use crate::metrics::MetricDoc;
 use crate::version;
@@ -155,7 +156,8 @@ impl Program {
             Given::Line(line, problems) => (line, problems),
         };
         let environment = Environment::new(inputs.variables);
-        let named = line.as_ref().and_then(|line| line.get_raw(CONFIG)?.next()).map(PathBuf::from);
+        let matches = line.as_ref().map(|line| &line.matches);
+        let named = matches.and_then(|matches| matches.get_raw(CONFIG)?.next()).map(PathBuf::from);
         let file = match config_file(named, &environment, &inputs.search_path) {
             Ok(file) => file,
             Err(found) => {
@@ -163,8 +165,9 @@ impl Program {
                 None
             }
         };
-        let layers = Layers { line: line.as_ref(), environment: &environment, file: file.as_ref() };
-        let choices = layers.choose(&command, &mut problems);
+        let layers = Layers { line: matches, environment: &environment, file: file.as_ref() };
+        let choices = layers.choose(&command, settings_of(&command), &mut problems);
+        line.iter().for_each(|line| subcommand::check(&command, line, &mut problems));
         let tables = T::tables();
         let names: Vec<&str> = tables.iter().map(|table| table.name).collect();
         problems.extend(file.iter().flat_map(|file| unknown_keys(&command, file, &names)));

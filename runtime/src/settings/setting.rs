@@ -28,7 +28,7 @@ pub(super) fn settings_of(command: &Command) -> Vec<Setting> {
     command.get_arguments().filter_map(setting_of).collect()
 }
 
-fn setting_of(argument: &Arg) -> Option<Setting> {
+pub(super) fn setting_of(argument: &Arg) -> Option<Setting> {
     let key = argument.get_id().to_string();
     if NO_SETTINGS.contains(&key.as_str()) {
         return None;

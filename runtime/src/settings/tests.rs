@@ -173,7 +173,7 @@ fn every_problem_of_every_layer_is_reported_at_once() {
     assert_eq!(exit, Exit::Usage);
     let expected = [
         "unexpected argument '--sevrer' found; tip: a similar argument exists: '--server'",
-        "--count = `many`: invalid digit found in string (--count: How many)",
+        "--count = `many`: invalid digit found in string",
         "MUSTER_HEARTBEAT_INTERVAL = `10`: write a whole number and a unit (ms, s, m, h, d), for instance 500ms, 2s or \
          5m (--heartbeat-interval: How often)",
         "example.toml:1: log_format = `xml`: not one of text, json (--log-format: How it is written)",
