@@ -124,8 +124,8 @@ impl ServicePlan {
             ttl_ms,
             linger_ms: settings.linger.map_or(linger_ms, muster_runtime::settings::Period::as_ms),
         };
-        if let Some(host) = settings.check_host.as_ref().filter(|host| !muster_schemas::instance::is_host(host)) {
-            problems.push(("check_host", format!("{host:?} is neither an IP address nor a DNS name")));
+        if settings.check_host.as_ref().is_some_and(|host| !muster_schemas::instance::is_host(host)) {
+            problems.push(("check_host", "write an IP address or a DNS name".to_owned()));
         }
         problems.extend(plan.over_the_limits());
         if problems.is_empty() { Ok(plan) } else { Err(problems) }

@@ -91,10 +91,11 @@ fn a_signal_for_the_leader_spares_the_rest() {
     let directory = tempfile::tempdir().unwrap();
     let ready = directory.path().join("ready");
     // A loop, and not `wait`: a shell that is told between its last look at signals and its wait would sleep on.
-    let script = format!("sleep 60 & trap 'kill $!; exit 4' HUP; : > {}; while :; do sleep 0.1; done", ready.display());
+    let script =
+        format!("sleep 60 & trap 'kill $!; exit 4' USR1; : > {}; while :; do sleep 0.1; done", ready.display());
     let child = run(shell(&script));
     wait_until("the trap is set", || ready.exists());
-    child.group.signal_leader(Signal::SIGHUP);
+    child.group.signal_leader(Signal::SIGUSR1);
     assert_eq!(child.exit().0, ChildEnd::Code(4));
     child.group.signal_all(Signal::SIGKILL);
     child.is_gone();

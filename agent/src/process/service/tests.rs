@@ -198,10 +198,10 @@ async fn a_child_that_leaves_others_behind_takes_them_along() {
 
 #[tokio::test]
 async fn a_signal_is_forwarded_to_the_child_alone() {
-    let mut running = run("trap ': > hangup' HUP; : > started; while :; do sleep 0.02; done", &["--drain", "0s"]);
+    let mut running = run("trap ': > hangup' USR1; : > started; while :; do sleep 0.02; done", &["--drain", "0s"]);
     running.asks().await;
     appears(&running.file("started")).await;
-    running.mailbox.send(Mail::Forward(Signal::SIGHUP)).await.unwrap();
+    running.mailbox.send(Mail::Forward(Signal::SIGUSR1)).await.unwrap();
     appears(&running.file("hangup")).await;
     running.stop().await;
     assert_eq!(running.ends().await, 143);

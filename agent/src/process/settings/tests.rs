@@ -64,7 +64,7 @@ fn the_registration_of_a_service_that_runs_by_itself_outlives_its_agent_unless_s
     assert!(!service(&["--port", "a=1", "--on-stop", "deregister"]).leaves_on_stop);
     assert!(!service(&["--", "x"]).leaves_on_stop);
     let (_, text) = complaints(&["run", "--service", "a", "--on-stop", "leave", "--", "x"], None);
-    assert!(text.contains("--on-stop: leave is for services that run by themselves"), "{text}");
+    assert!(text.contains("--on-stop = `leave`: leave is for services that run by themselves"), "{text}");
 }
 
 #[test]
@@ -125,16 +125,24 @@ fn everything_that_is_wrong_is_said_at_once_with_the_way_out() {
         None,
     );
     assert_eq!(exit, Exit::Usage);
-    for part in
-        ["\"htpp\" (ports: http)", "--ttl: must be from 1s to 1h", "--check-failures", "--advertise = `0.0.0.0`"]
-    {
+    for part in [
+        "--check = `htpp=/x`: there is no port named \"htpp\" (ports: http)",
+        "--ttl = `0s`: must be from 1s to 1h",
+        "--check-failures = `0`: ",
+        "--advertise = `0.0.0.0`",
+    ] {
         assert!(text.contains(part), "`{part}` is missing in: {text}");
     }
     let file =
         "[[service]]\nservice = 'db'\n[[service]]\nport = ['a=1']\n[[service]]\nservice = 'x'\nport = ['a=1', 'a=2']\n";
     let (exit, text) = complaints(&["run"], Some(file));
     assert_eq!(exit, Exit::Configuration);
-    for part in ["agent.toml:1: check: ", "agent.toml:3: service: must be given", "names must be unique"] {
+    for part in [
+        "agent.toml:1: check: ",
+        "agent.toml:3: service: must be given",
+        "agent.toml:7: port = `a=1,a=2`: ",
+        "must be unique",
+    ] {
         assert!(text.contains(part), "`{part}` is missing in: {text}");
     }
 }
