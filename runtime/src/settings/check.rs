@@ -14,6 +14,8 @@ use super::setting::{prepared_table, settings_of};
 #[derive(Debug, Default)]
 pub struct Check {
     pub(super) choices: BTreeMap<String, Choice>,
+    /// What is given to the sub-command.
+    pub(super) subcommand: Vec<Choice>,
     pub(super) file: Option<FileTable>,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<String>,
@@ -56,10 +58,39 @@ impl Check {
         self.problems.push(problem);
     }
 
-    /// Reports a problem with a key of one of the file's tables, or with the table as a whole if `key` is empty.
+    /// Reports a problem with a key of one of the file's tables, or with a flag of the sub-command (with its dashes), and
+    /// the way out; with the table or the sub-command as a whole if `key` is empty.
     pub fn refuse_entry(&mut self, source: &Source, key: &str, reason: impl Into<String>) {
         let problem = Problem { setting: key.to_owned(), source: source.clone(), value: None, reason: reason.into() };
-        self.problems.push(problem);
+        let given = match source {
+            Source::File { line, .. } => self.given_in_file(*line, key),
+            _ => self.given_to_subcommand(key),
+        };
+        self.problems.push(match given {
+            Some((source, value)) => Problem { source, value: Some(value), ..problem },
+            None => problem,
+        });
+    }
+
+    fn given_in_file(&self, table_line: usize, key: &str) -> Option<(Source, String)> {
+        let values = self.file.as_ref()?.entries.values();
+        let tables =
+            values.flat_map(|(_, value)| if let FileValue::Tables(tables) = value { &tables[..] } else { &[] });
+        let mut tables = tables.filter(|table| table.line == table_line);
+        // Two on one line cannot be told apart.
+        let table = tables.next().filter(|_| tables.next().is_none())?;
+        let (line, value) = table.entries.get(key)?;
+        let value = match value {
+            FileValue::One(value) => value.clone(),
+            FileValue::Many(values) => values.join(","),
+            FileValue::Tables(_) | FileValue::Unfit(_) => return None,
+        };
+        Some((table.source(*line), value))
+    }
+
+    fn given_to_subcommand(&self, flag: &str) -> Option<(Source, String)> {
+        let choice = self.subcommand.iter().find(|choice| choice.setting.flag == flag)?;
+        Some((Source::Flag, choice.values.join(",")))
     }
 
     /// Adds a line that the program logs once it can.

@@ -167,13 +167,15 @@ impl Program {
         };
         let layers = Layers { line: matches, environment: &environment, file: file.as_ref() };
         let choices = layers.choose(&command, settings_of(&command), &mut problems);
-        line.iter().for_each(|line| subcommand::check(&command, line, &mut problems));
+        let subcommand =
+            line.as_ref().map(|line| subcommand::choose(&command, line, &mut problems)).unwrap_or_default();
         let tables = T::tables();
         let names: Vec<&str> = tables.iter().map(|table| table.name).collect();
         problems.extend(file.iter().flat_map(|file| unknown_keys(&command, file, &names)));
 
         let mut check = Check {
             choices: choices.iter().map(|choice| (choice.setting.key.clone(), choice.clone())).collect(),
+            subcommand,
             warnings: environment.unknown(&settings_of(&command)),
             file,
             problems,

@@ -5,21 +5,23 @@ use clap::{Arg, ArgMatches, Command};
 
 use super::arguments::Line;
 use super::environment::Environment;
-use super::layers::Layers;
+use super::layers::{Choice, Layers};
 use super::problem::{Problem, Source};
 use super::setting::{Setting, prepared_table, setting_of};
 
-/// Reports what is wrong with the arguments of the sub-commands that the line names.
-pub(super) fn check(command: &Command, line: &Line, problems: &mut Vec<Problem>) {
+/// What is given to the sub-commands that the line names; what is wrong goes to `problems`.
+pub(super) fn choose(command: &Command, line: &Line, problems: &mut Vec<Problem>) -> Vec<Choice> {
+    let mut choices = Vec::new();
     let (mut command, mut matches) = (command, &line.matches);
     while let Some((name, within)) = matches.subcommand()
         && let Some(found) = command.find_subcommand(name)
     {
         let layers = Layers { line: Some(within), environment: &Environment::default(), file: None };
-        layers.choose(&prepared_table(found.clone()), arguments_of(found), problems);
+        choices.extend(layers.choose(&prepared_table(found.clone()), arguments_of(found), problems));
         problems.extend(missing(found, within, line.swallowed));
         (command, matches) = (found, within);
     }
+    choices
 }
 
 /// Positional arguments too, spelled as in the usage, but not what stands behind `--`: that is for somebody else to read.
