@@ -122,6 +122,9 @@ impl<V: Vouch> Agent<V> {
             // Those that are left are vouched for to the end, while others still drain.
             if is_stopping && members.iter().all(Member::is_done_at_stop) {
                 members.iter().for_each(Member::say_left);
+                // A service shows its code before its task has ended.
+                let shown = (0..).zip(&members).filter_map(|(index, member)| Some((index, member.code()?)));
+                codes.extend(shown);
                 break;
             }
             let deadline = self.deadline(&mut members);
@@ -240,7 +243,11 @@ impl<V: Vouch> Agent<V> {
 
 impl Member {
     fn is_done_at_stop(&self) -> bool {
-        self.leaves_on_stop || self.standing.borrow().ended.is_some()
+        self.leaves_on_stop || self.code().is_some()
+    }
+
+    fn code(&self) -> Option<u8> {
+        self.standing.borrow().ended
     }
 
     fn say_left(&self) {
