@@ -6,6 +6,7 @@
 //! * A [`Connection`] reconnects for ever, the first time at once, later with jitter. [`Connection::state`] always has
 //!   the present state and how often it was connected; [`Connection::events`] has what happened, bounded.
 //! * [`Connection::verify`] finds out which subjects the broker would silently refuse.
+//! * [`Connection::close`] ends a connection and all that belongs to it, for programs that live on.
 
 mod access;
 mod backoff;

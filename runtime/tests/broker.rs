@@ -213,6 +213,49 @@ async fn a_connection_comes_back_at_once_and_counts_it() {
     assert_eq!(connection.connects(), 2);
 }
 
+fn tasks() -> usize {
+    tokio::runtime::Handle::current().metrics().num_alive_tasks()
+}
+
+#[tokio::test]
+async fn closing_sends_what_is_left_ends_every_clone_and_leaves_no_task_behind() {
+    let server = NatsServer::start().await;
+    let observer = server.connect().await;
+    let mut listening = observer.subscribe("last.words").await.unwrap();
+    observer.request("nobody", "".into()).await.unwrap_err();
+    let before = tasks();
+    let connection = settings(&["--server", &server.url()]).connect(Role::new("test")).await.unwrap();
+    let clone = connection.clone();
+    let mut subscription = clone.client().subscribe("anything").await.unwrap();
+    connection.client().publish("last.words", "goodbye".into()).await.unwrap();
+    connection.close().await;
+    assert_eq!(tasks(), before, "tasks live on");
+    assert!(clone.is_closed());
+    assert_eq!(subscription.next().await.map(|message| message.payload), None);
+    assert_eq!(next(&mut listening).await, "goodbye");
+    clone.close().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_closed_while_the_broker_is_away_never_comes_back() {
+    let mut server = NatsServer::start().await;
+    let connection = settings(&["--server", &server.url()]).connect(Role::new("test")).await.unwrap();
+    let address = server.url().replace("nats://", "");
+    server.kill();
+    let mut state = connection.state();
+    state.wait_for(|state| state.phase == LinkPhase::Disconnected).await.unwrap();
+    connection.close().await;
+    // Hours pass in no time.
+    tokio::time::pause();
+    let listener = TcpListener::bind(address).await.unwrap();
+    let mut attempts = 0;
+    for _ in 0..1_000 {
+        let attempt = tokio::time::timeout(Duration::from_secs(10), listener.accept()).await;
+        attempts += u32::from(attempt.is_ok());
+    }
+    assert!(attempts <= 1, "after the attempt that was under way it tried {} times more", attempts - 1);
+}
+
 #[tokio::test]
 async fn what_a_connection_that_ends_at_disconnect_had_not_sent_is_never_sent() {
     let server = NatsServer::start().await;

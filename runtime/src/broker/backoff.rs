@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// Before an attempt that must not come: so long that the runtime has ended by then.
+pub(super) const NEVER: Duration = Duration::MAX;
+
 /// The longest wait.
 const WAIT_MAX_MS: u64 = 4_000;
 /// What the second attempt waits at most; doubled by each further one.

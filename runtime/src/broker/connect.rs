@@ -30,8 +30,7 @@ impl BrokerSettings {
     /// Why there is no usable broker; nothing is left running then.
     pub async fn connect(&self, role: Role) -> Result<Connection, BrokerError> {
         let access = self.access()?;
-        let link = Arc::new(Link::new(&role, access.servers()));
-        let options = options(&access, &role, &link)?;
+        let (link, options) = options(&access, &role)?;
         let attempt = first_to_answer(&access, &options, role.once);
         let client = match tokio::time::timeout(access.connect_timeout.as_duration(), attempt).await {
             Ok(Ok(client)) => client,
@@ -41,6 +40,7 @@ impl BrokerSettings {
                 return Err(BrokerError::Unreachable { servers: access.servers(), reason });
             }
         };
+        drop(options);
         // Until here the client knows only the server that answered first.
         if !role.once
             && let Err(error) = client.set_server_pool(access.addresses()).await
@@ -59,15 +59,20 @@ impl BrokerSettings {
     /// The settings are wrong. Whatever the broker has to say comes later.
     pub async fn connect_in_background(&self, role: Role) -> Result<Connection, BrokerError> {
         let access = self.access()?;
-        let link = Arc::new(Link::new(&role, access.servers()));
-        let options = options(&access, &role, &link)?.retry_on_initial_connect();
-        let client = options.connect(access.addresses()).await.map_err(|error| typed(&access, &error))?;
+        let (link, options) = options(&access, &role)?;
+        let client = options
+            .retry_on_initial_connect()
+            .connect(access.addresses())
+            .await
+            .map_err(|error| typed(&access, &error))?;
         Ok(Connection::new(client, link, role))
     }
 }
 
-fn options(access: &Access, role: &Role, link: &Arc<Link>) -> Result<ConnectOptions, BrokerError> {
-    let events = Arc::clone(link);
+fn options(access: &Access, role: &Role) -> Result<(Arc<Link>, ConnectOptions), BrokerError> {
+    let (link, alive) = Link::new(role, access.servers());
+    let link = Arc::new(link);
+    let (events, waits) = (Arc::clone(&link), Arc::clone(&link));
     let inbox = match &role.identity {
         Some(identity) => format!("{}.{identity}", access.inbox_prefix),
         None => access.inbox_prefix.clone(),
@@ -79,8 +84,12 @@ fn options(access: &Access, role: &Role, link: &Arc<Link>) -> Result<ConnectOpti
         .ping_interval(PING_INTERVAL)
         .subscription_capacity(role.subscription_capacity)
         .client_capacity(role.command_capacity)
-        .reconnect_delay_callback(backoff::wait)
+        .reconnect_delay_callback(
+            move |attempt| if waits.is_closed() { backoff::NEVER } else { backoff::wait(attempt) },
+        )
         .event_callback(move |event| {
+            // Dropped with this, and this with the client's tasks.
+            let _ = &alive;
             events.take(event);
             std::future::ready(())
         });
@@ -93,7 +102,8 @@ fn options(access: &Access, role: &Role, link: &Arc<Link>) -> Result<ConnectOpti
     if access.tls_first {
         options = options.tls_first();
     }
-    access.credentials.apply(options).map_err(|error| refuse(access, error.to_string()))
+    let options = access.credentials.apply(options).map_err(|error| refuse(access, error.to_string()))?;
+    Ok((link, options))
 }
 
 fn refuse(access: &Access, reason: String) -> BrokerError {

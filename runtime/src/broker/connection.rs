@@ -1,14 +1,19 @@
 //! A connection: what it is for, the state it is in, and what the broker grants it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_nats::Client;
+use futures::FutureExt;
 use tokio::sync::{broadcast, watch};
 
 use super::error::BrokerError;
-use super::link::{Link, LinkEvent, LinkPhase, LinkState};
+use super::link::{Link, LinkEvent, LinkState};
 use super::permissions::{self, Need};
 use super::requirements::{check_jetstream, check_version};
+
+/// What closing may take; only a broker that stands still takes longer.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a connection is for. Give heavy input, output and requests connections of their own: one connection is read,
 /// dispatched and written by one task.
@@ -129,7 +134,7 @@ impl Connection {
     /// Whether the connection was closed and does not come back.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.link.state().borrow().phase == LinkPhase::Closed
+        self.link.is_closed()
     }
 
     /// Whether the connection is there.
@@ -158,6 +163,28 @@ impl Connection {
     /// [`BrokerError::SubjectsRefused`] with everything that is refused, or [`BrokerError::PermissionsUnknown`].
     pub async fn verify(&self, needs: &[Need]) -> Result<(), BrokerError> {
         permissions::verify(&self.client, self.name(), self.events(), needs).await
+    }
+
+    /// Closes the connection for all its clones: what was sent before leaves, every subscription ends, and on return the
+    /// broker is left and the tasks behind the connection have ended. Nothing of it is logged any more.
+    ///
+    /// Two brokers make a difference. One that stands still is waited for one second; the connection ends within two
+    /// more. One that is not there cannot be left: the client library has no way to end its attempts to come back, so
+    /// they end after the one under way, and a task sleeps on until the runtime ends.
+    pub async fn close(&self) {
+        let was_connected = self.is_connected();
+        self.link.close();
+        if !was_connected {
+            // Should an attempt succeed that is under way, this ends the connection at once.
+            let _ = self.client.drain().now_or_never();
+            return;
+        }
+        let closed = async {
+            // Fails where the tasks have ended by themselves.
+            let _ = self.client.drain().await;
+            self.link.ended().await;
+        };
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, closed).await;
     }
 
     pub(super) async fn check_requirements(&self) -> Result<(), BrokerError> {

@@ -113,15 +113,20 @@ pub(super) struct Link {
     once: bool,
     state: watch::Sender<LinkState>,
     events: broadcast::Sender<LinkEvent>,
+    /// Tells of the end of the client's tasks: they hold the only sender, and never send.
+    tasks: watch::Receiver<()>,
     /// The client's own counters, as soon as there is a client: its events can get lost, these cannot.
     statistics: OnceLock<Arc<Statistics>>,
 }
 
 impl Link {
-    pub(super) fn new(role: &Role, servers: String) -> Self {
+    /// A link, and what the client's tasks have to hold as long as they live.
+    pub(super) fn new(role: &Role, servers: String) -> (Self, watch::Sender<()>) {
         let (state, _) = watch::channel(LinkState::default());
         let (events, _) = broadcast::channel(EVENTS_HELD);
-        Self { name: role.name.clone(), servers, once: role.once, state, events, statistics: OnceLock::new() }
+        let (alive, tasks) = watch::channel(());
+        let name = role.name.clone();
+        (Self { name, servers, once: role.once, state, events, tasks, statistics: OnceLock::new() }, alive)
     }
 
     pub(super) fn state(&self) -> watch::Receiver<LinkState> {
@@ -146,7 +151,24 @@ impl Link {
         });
     }
 
+    /// From now on the link is closed, whatever the client still says.
+    pub(super) fn close(&self) {
+        self.take(Event::Closed);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.state.borrow().phase == LinkPhase::Closed
+    }
+
+    /// Waits until the client's tasks have ended.
+    pub(super) async fn ended(&self) {
+        let _ = self.tasks.clone().changed().await;
+    }
+
     pub(super) fn take(&self, event: Event) {
+        if self.is_closed() {
+            return;
+        }
         let event = self.translate(event);
         self.log(&event);
         self.state.send_modify(|state| apply(state, &event));
@@ -259,7 +281,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_state_counts_what_happened_although_nobody_listened() {
-        let link = Link::new(&Role::new("test"), "nats://x".into());
+        let (link, _alive) = Link::new(&Role::new("test"), "nats://x".into());
         for event in
             [Event::Connected, Event::SlowConsumer(1), Event::Disconnected, Event::Connected, Event::SlowConsumer(1)]
         {
@@ -267,5 +289,14 @@ mod tests {
         }
         let state = link.state().borrow().clone();
         assert_eq!((state.phase, state.connects, state.slow_consumers), (LinkPhase::Connected, 2, 2));
+    }
+
+    #[test]
+    fn a_closed_link_stays_closed() {
+        let (link, _alive) = Link::new(&Role::new("test"), "nats://x".into());
+        link.close();
+        link.take(Event::Disconnected);
+        link.take(Event::Connected);
+        assert_eq!(link.state().borrow().phase, LinkPhase::Closed);
     }
 }
