@@ -3,6 +3,7 @@
 mod broker;
 mod children;
 mod clocks;
+mod documented;
 mod events;
 mod messages;
 mod names;

@@ -40,21 +40,27 @@ async fn bad_heartbeats_are_refused_and_counted_and_renew_nothing() {
     world.until_metric("muster_heartbeats_total", 1).await;
 
     let mut bad = garbage();
-    bad.extend([
+    for (counter, (pointer, value)) in (43..).zip([
         // Of a later version: only its author knows what it renews.
-        edited("heartbeat.json", "/v", json!(2)),
-        edited("heartbeat.json", "/v", json!("1")),
-        edited("heartbeat.json", "/session", json!("not a ulid")),
-        edited("heartbeat.json", "/counter", json!(-1)),
-        edited("heartbeat.json", "/counter", json!(1.5)),
-        edited("heartbeat.json", "/digest", json!("short")),
-        edited("heartbeat.json", "/acked", json!("1")),
-        edited("heartbeat.json", "/conn", json!([1, 2, 3])),
-        edited("heartbeat.json", "/conn/0", json!("n".repeat(1_025))),
-        // Not above the last counter of its session, and of a session before the last one.
-        good.to_string().into_bytes(),
-        edited("heartbeat.json", "/session", json!(SessionId::from_parts(1, 1))),
-    ]);
+        ("/v", json!(2)),
+        ("/v", json!("1")),
+        ("/session", json!("not a ulid")),
+        ("/digest", json!("short")),
+        ("/acked", json!("1")),
+        ("/conn", json!([1, 2, 3])),
+        ("/conn/0", json!("n".repeat(1_025))),
+        // Of a session before the last one.
+        ("/session", json!(SessionId::from_parts(1, 1))),
+        ("/counter", json!(-1)),
+        ("/counter", json!(1.5)),
+        // Not above the last counter of its session.
+        ("/counter", json!(42)),
+    ]) {
+        let mut heartbeat = good.clone();
+        heartbeat["counter"] = json!(counter);
+        *heartbeat.pointer_mut(pointer).expect("a field") = value;
+        bad.push(heartbeat.to_string().into_bytes());
+    }
     send(&world.client, subject, &bad).await;
     send(&world.client, "muster.default.heartbeat.user%2erpc", &[good.to_string().into_bytes()]).await;
     send(&world.client, "muster.default.heartbeat.a.b.c", &[good.to_string().into_bytes()]).await;
