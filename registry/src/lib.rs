@@ -10,6 +10,7 @@ mod clock;
 mod error;
 mod inspection;
 mod link_watch;
+mod links;
 mod log_reader;
 mod metrics;
 mod proposals;

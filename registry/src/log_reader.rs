@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_nats::{Client, Message, StatusCode, Subscriber};
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use muster_schemas::{Subjects, Timestamp};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -53,11 +53,8 @@ pub(crate) struct LogReader {
 impl Drop for LogReader {
     fn drop(&mut self) {
         self.task.abort();
-        // The broker would forget the consumer by itself; this spares it the wait. Lost if there is no connection.
-        let (client, delete) = (self.client.clone(), std::mem::take(&mut self.delete));
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { client.publish(delete, Bytes::new()).await });
-        }
+        // The broker would forget the consumer by itself; this spares it the wait. Lost if the connection takes nothing now.
+        let _ = self.client.publish(std::mem::take(&mut self.delete), Bytes::new()).now_or_never();
     }
 }
 

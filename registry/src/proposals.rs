@@ -51,6 +51,9 @@ pub(crate) async fn run(
         }
         done(Proposed { batch, acknowledged }).await;
     }
+    if let Some(connection) = connection {
+        connection.close().await;
+    }
 }
 
 async fn connect(broker: &BrokerSettings, role: &Role) -> Option<Connection> {

@@ -71,22 +71,26 @@ impl Shell {
     /// # Errors
     /// A connection was closed for good.
     pub(crate) async fn run(mut self, mut sources: Sources, tick: Duration, stop: &Stop) -> Result<(), RegistryError> {
+        let end = self.work(&mut sources, tick, stop).await;
+        self.hands.end().await;
+        match end {
+            End::Asked => Ok(()),
+            End::Closed(role) => Err(RegistryError::Closed { connection: format!("{role:?}").to_lowercase() }),
+        }
+    }
+
+    async fn work(&mut self, sources: &mut Sources, tick: Duration, stop: &Stop) -> End {
         let mut ticks = tokio::time::interval(tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stopped = std::pin::pin!(stop.requested());
         loop {
             let end = tokio::select! {
                 () = &mut stopped => Some(End::Asked),
-                end = self.take_next(&mut sources, &mut ticks) => end,
+                end = self.take_next(sources, &mut ticks) => end,
             };
             self.settle().await;
-            match end {
-                None => {}
-                Some(End::Asked) => return Ok(()),
-                Some(End::Closed(role)) => {
-                    let connection = format!("{role:?}").to_lowercase();
-                    return Err(RegistryError::Closed { connection });
-                }
+            if let Some(end) = end {
+                return end;
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -11,6 +12,7 @@ use axum::routing::get;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::exit::{Exit, ExitReason};
 use crate::metrics::{self, Metrics};
@@ -18,6 +20,9 @@ use crate::stop::Stop;
 
 /// Where these settings stand in the help. On each argument, for a heading of the struct would go on below it.
 const HEADING: &str = "HTTP";
+
+/// How long answers under way may take when the endpoint ends.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Where a daemon serves metrics and health.
 #[derive(Clone, Debug, clap::Args)]
@@ -74,6 +79,7 @@ pub struct HttpServer {
     /// Where it listens; the real port where 0 was asked for.
     pub address: SocketAddr,
     readiness: watch::Sender<Readiness>,
+    task: JoinHandle<()>,
 }
 
 impl HttpServer {
@@ -86,6 +92,14 @@ impl HttpServer {
     #[must_use]
     pub fn readiness(&self) -> watch::Sender<Readiness> {
         self.readiness.clone()
+    }
+
+    /// Waits until nothing of it is left, once its [`Stop`] is requested; answers under way have a second.
+    pub async fn ended(mut self) {
+        if tokio::time::timeout(END_TIMEOUT, &mut self.task).await.is_err() {
+            self.task.abort();
+            let _ = self.task.await;
+        }
     }
 }
 
@@ -112,14 +126,14 @@ async fn serve(address: SocketAddr, metrics: Metrics, stop: Stop) -> Result<Http
     let bound = listener.local_addr().map_err(error)?;
     let (readiness, receiver) = watch::channel(Readiness::not_ready("starting", "the process is starting"));
     let router = router(Shared { metrics, readiness: receiver });
-    tokio::spawn(async move {
+    let task = tokio::spawn(async move {
         let served = axum::serve(listener, router).with_graceful_shutdown(async move { stop.requested().await });
         if let Err(error) = served.await {
             tracing::error!(%error, "the HTTP endpoint ended");
         }
     });
     tracing::info!(address = %bound, "serving metrics and health");
-    Ok(HttpServer { address: bound, readiness })
+    Ok(HttpServer { address: bound, readiness, task })
 }
 
 fn router(shared: Shared) -> Router {

@@ -14,7 +14,6 @@ use muster_runtime::stop::Stop;
 use muster_schemas::pulse::CatalogState;
 use muster_schemas::query::Status;
 use serde::Serialize;
-use tokio::runtime::Runtime;
 use tokio::time::{sleep, timeout};
 
 use crate::error::CommandError;
@@ -122,9 +121,7 @@ impl Dev {
         let settings = registry_settings(given, running.broker.url())?;
         let for_questions = settings.broker.clone();
         let ending = Stop::new();
-        // With threads of its own, so that its connections end with it, before the broker does.
-        let threads = Runtime::new().map_err(|error| CommandError::Failed(error.to_string()))?;
-        let mut registry = threads.spawn(muster_registry::run(settings, ending.clone()));
+        let mut registry = tokio::spawn(muster_registry::run(settings, ending.clone()));
         let present = async {
             let status = wait_until_ready(&for_questions).await?;
             let ready = running.ready(given, &status);
@@ -151,7 +148,6 @@ impl Dev {
             // It was asked to end, and the broker goes anyway.
             let _ = timeout(STOP_TIMEOUT, registry).await;
         }
-        threads.shutdown_background();
         outcome
     }
 

@@ -10,7 +10,7 @@ use muster_schemas::agent::{AnnounceReply, ProbeReply};
 use muster_schemas::subject::Verb;
 use muster_schemas::{AgentId, Subjects};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::broker_api::{AskError, ask};
 use crate::core::io::{Effect, Outgoing, ProbeOutcome, Severity};
@@ -70,10 +70,11 @@ pub(crate) struct Tools {
     pub(crate) proposals: mpsc::Sender<Batch>,
 }
 
-/// Performs effects, in order.
+/// Performs effects, in order; what they began ends with it.
 pub(crate) struct Hands {
     tools: Tools,
     requests: Arc<Semaphore>,
+    tasks: JoinSet<()>,
     reader: Option<LogReader>,
     inspecting: Option<AbortHandle>,
     output: Output,
@@ -92,6 +93,7 @@ impl Hands {
         Self {
             tools,
             requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
+            tasks: JoinSet::new(),
             reader: None,
             inspecting: None,
             output: Output::Shut,
@@ -110,6 +112,7 @@ impl Hands {
 
     /// Performs effects in order. False if the output connection turned out to be stuck; what should have left is dropped.
     pub(crate) async fn perform(&mut self, effects: impl Iterator<Item = Effect>) -> bool {
+        while self.tasks.try_join_next().is_some() {}
         let was_open = self.output == Output::Open;
         for effect in effects {
             match effect {
@@ -118,6 +121,11 @@ impl Hands {
             }
         }
         !(was_open && self.output == Output::Shut)
+    }
+
+    /// Ends what was begun.
+    pub(crate) async fn end(mut self) {
+        self.tasks.shutdown().await;
     }
 
     async fn publish(&mut self, outgoing: Outgoing) {
@@ -171,7 +179,7 @@ impl Hands {
         let (subjects, answers) = (self.tools.subjects.clone(), self.tools.answers.clone());
         let client = self.tools.output.client().clone();
         let (broker, role) = (self.tools.broker.clone(), self.tools.inspection_role.clone());
-        let task = tokio::spawn(async move {
+        let task = self.tasks.spawn(async move {
             let found = if fresh_connection {
                 inspect_afresh(&broker, role, &subjects, wanted, timeout).await
             } else {
@@ -179,13 +187,13 @@ impl Hands {
             };
             let _ = answers.send(Answer::Inspected { check, found }).await;
         });
-        self.inspecting = Some(task.abort_handle());
+        self.inspecting = Some(task);
     }
 
-    fn create_stream(&self) {
+    fn create_stream(&mut self) {
         let (client, subjects) = (self.tools.output.client().clone(), self.tools.subjects.clone());
         let replicas = self.tools.stream_replicas;
-        tokio::spawn(async move {
+        self.tasks.spawn(async move {
             let stream = subjects.stream_name();
             match stream::create(&client, &subjects, replicas).await {
                 Ok(()) => tracing::info!(stream, replicas, "stream created"),
@@ -196,11 +204,11 @@ impl Hands {
         });
     }
 
-    fn probe(&self, probe: u64, agent: &AgentId) {
+    fn probe(&mut self, probe: u64, agent: &AgentId) {
         let timeout = Duration::from_millis(self.tools.timing.probe_timeout_ms);
         let asking = self.ask_agent(agent, Verb::Probe, Bytes::new(), timeout);
         let answers = self.tools.answers.clone();
-        tokio::spawn(async move {
+        self.tasks.spawn(async move {
             let outcome = match asking.await {
                 Ok(reply) => serde_json::from_slice(&reply).map_or(Probed::Failed, Probed::Answered),
                 Err(AskError::NoResponders) => Probed::NoResponders,
@@ -211,11 +219,11 @@ impl Hands {
         });
     }
 
-    fn announce(&self, request: u64, agent: &AgentId, payload: Bytes) {
+    fn announce(&mut self, request: u64, agent: &AgentId, payload: Bytes) {
         let timeout = Duration::from_millis(self.tools.timing.probe_timeout_ms);
         let asking = self.ask_agent(agent, Verb::Announce, payload, timeout);
         let answers = self.tools.answers.clone();
-        tokio::spawn(async move {
+        self.tasks.spawn(async move {
             let reply = asking.await.ok();
             let reply = reply.and_then(|reply| serde_json::from_slice::<AnnounceReply>(&reply).ok());
             let instances = reply.map(|reply| reply.instances);
@@ -244,12 +252,14 @@ impl Hands {
         }
     }
 
-    fn propose(&self, batch: u64, events: Vec<crate::core::io::ProposedEvent>) {
+    fn propose(&mut self, batch: u64, events: Vec<crate::core::io::ProposedEvent>) {
         let refused = Proposed { batch, acknowledged: false };
         if self.tools.proposals.try_send(Batch { batch, events }).is_err() {
             // Cannot happen while the core keeps to one batch at a time; if it does, it is told so.
             let answers = self.tools.answers.clone();
-            tokio::spawn(async move { answers.send(Answer::Proposed(refused)).await });
+            self.tasks.spawn(async move {
+                let _ = answers.send(Answer::Proposed(refused)).await;
+            });
         }
     }
 }
