@@ -48,9 +48,15 @@ const STEPS: &[Step] = &[
     Step { name: "build", about: "all binaries and tests", run: build, after: &["machine"] },
     Step { name: "docs", about: "reference pages say what the programs say", run: fresh_docs, after: &["build"] },
     Step { name: "rustdoc", about: "documentation of the code, warnings are errors", run: rustdoc, after: &["build"] },
-    Step { name: "unit", about: "unit, property and simulation tests", run: unit, after: &["build"] },
+    Step { name: "unit", about: "unit and property tests", run: unit, after: &["build"] },
     Step { name: "integration", about: "golden payloads, command lines", run: integration, after: &["build"] },
     Step { name: "doc", about: "examples in the documentation", run: doc, after: &["build"] },
+    Step {
+        name: "simulation",
+        about: "seeded histories of the whole in virtual time",
+        run: simulation,
+        after: &["build"],
+    },
     Step { name: "scenarios", about: "the whole on a real nats-server", run: scenarios, after: &["setup", "build"] },
     Step { name: "demo", about: "what `cargo xtask demo` promises", run: demo, after: &["setup", "build"] },
 ];
@@ -161,6 +167,15 @@ fn doc() -> Result<Outcome> {
 
 fn integration() -> Result<Outcome> {
     run_named(&targets::integration()?, None)
+}
+
+/// How many histories are enough to pass.
+const HISTORIES: &str = "10000";
+
+/// Optimised, or it would take an hour.
+fn simulation() -> Result<Outcome> {
+    let targets = ["--profile", "simulation", "--test", targets::SIMULATION];
+    runner::cargo_test_told(&targets, None, &[("MUSTER_SIMULATION_HISTORIES", HISTORIES)])
 }
 
 /// Scenarios mostly wait: twice as many at a time as there are cores.

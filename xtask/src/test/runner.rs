@@ -15,18 +15,23 @@ const TIMES: [&str; 3] = ["--", "-Zunstable-options", "--report-time"];
 
 /// Runs the tests of these targets.
 pub(super) fn cargo_test(targets: &[&str], threads: Option<usize>) -> Result<Outcome> {
+    cargo_test_told(targets, threads, &[])
+}
+
+/// The same, with something in the environment of the tests.
+pub(super) fn cargo_test_told(targets: &[&str], threads: Option<usize>, variables: &[(&str, &str)]) -> Result<Outcome> {
     // Documentation tests are small, and run by a program that does not know the option.
     let timed = !targets.contains(&"--doc");
-    let (tally, succeeded) = run(targets, threads, timed)?;
+    let (tally, succeeded) = run(targets, threads, variables, timed)?;
     if timed && !succeeded && tally.tests.counts == Counts::default() {
         println!("No test was run; trying again without the times of the tests");
-        let (tally, succeeded) = run(targets, threads, false)?;
+        let (tally, succeeded) = run(targets, threads, variables, false)?;
         return Ok(tally.outcome(succeeded));
     }
     Ok(tally.outcome(succeeded))
 }
 
-fn run(targets: &[&str], threads: Option<usize>, timed: bool) -> Result<(Tally, bool)> {
+fn run(targets: &[&str], threads: Option<usize>, variables: &[(&str, &str)], timed: bool) -> Result<(Tally, bool)> {
     let mut command = workspace::cargo();
     if timed {
         command.args(["--config", RUNNER]);
@@ -34,6 +39,8 @@ fn run(targets: &[&str], threads: Option<usize>, timed: bool) -> Result<(Tally, 
     command.args(["test", "--workspace", "--no-fail-fast"]).args(targets);
     command.args(if timed { TIMES.as_slice() } else { &[] });
     command.env("MUSTER_TEST_NATS_SERVER", workspace::nats_server());
+    // What the surroundings say comes first: a seed to replay, or fewer histories.
+    command.envs(variables.iter().filter(|(name, _)| std::env::var_os(name).is_none()).copied());
     if let Some(threads) = threads
         && std::env::var_os("RUST_TEST_THREADS").is_none()
     {

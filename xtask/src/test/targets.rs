@@ -8,13 +8,17 @@ use serde_json::Value;
 use crate::workspace;
 
 const SCENARIO_PACKAGE: &str = "muster-tests";
+/// It computes for minutes, and is a step of its own, optimised.
+pub(super) const SIMULATION: &str = "simulation";
 
 pub(super) fn integration() -> Result<Vec<String>> {
     Ok(test_targets(&metadata()?, |package| package != SCENARIO_PACKAGE))
 }
 
 pub(super) fn scenarios() -> Result<Vec<String>> {
-    Ok(test_targets(&metadata()?, |package| package == SCENARIO_PACKAGE))
+    let mut targets = test_targets(&metadata()?, |package| package == SCENARIO_PACKAGE);
+    targets.retain(|target| target != SIMULATION);
+    Ok(targets)
 }
 
 fn metadata() -> Result<Value> {
