@@ -266,7 +266,7 @@ async fn wrong_settings_are_named_and_nothing_is_started() {
     let place = Place::new();
     let mut agent = place.shell(&["--port", "http=1", "--check", "htpp=/x", "--ttl", "0s"], "echo > started");
     assert_eq!(code(&mut agent).await, Some(64));
-    for part in ["--check: there is no port named \"htpp\"", "--ttl: must be from 1s to 1h"] {
+    for part in ["--check = `htpp=/x`: there is no port named \"htpp\"", "--ttl = `0s`: must be from 1s to 1h"] {
         agent.wait_for_line(part, SOON).await;
     }
     assert!(!place.path("started").exists());
