@@ -131,7 +131,8 @@ impl Voucher {
         self.attend_session(now, effects);
     }
 
-    /// When to step with [`Input::Tick`] at the latest, in milliseconds of the clock that is never set.
+    /// When to step with [`Input::Tick`] at the latest, in milliseconds of the clock that is never set; and at least once a
+    /// second in any case, for a longer time without a step looks like a freeze.
     #[must_use]
     pub fn next_due_ms(&self) -> Option<u64> {
         let claims = self.due.first().map(|(due_ms, _)| *due_ms);

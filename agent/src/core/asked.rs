@@ -76,8 +76,9 @@ impl Voucher {
             let wait_ms = (place * window_ms / count).min(place * ANNOUNCE_STEP_MS_MAX);
             let Some(claim) = self.claims.get_mut(&id) else { continue };
             claim.unsaid = Unsaid::Whole;
-            // What is on its way anyway is followed by this.
-            if claim.is_resting() {
+            // What is on its way anyway is followed by this; what no registry confirms may be in a log that is gone.
+            let patience_ms = self.settings.timing.answer_ms;
+            if claim.is_resting() || claim.is_confirming_since(now.ms.saturating_sub(patience_ms)) {
                 self.plan(id, Doing::Publishing, now.ms + wait_ms);
             }
         }

@@ -141,6 +141,11 @@ impl Claim {
         self.request.is_none() && matches!(self.doing, Doing::Rest | Doing::Looking(Why::Rechecking))
     }
 
+    /// Acknowledged by then, and not shown by a registry yet.
+    pub(super) fn is_confirming_since(&self, ms: u64) -> bool {
+        matches!(self.doing, Doing::Confirming { since_ms, .. } if since_ms <= ms)
+    }
+
     /// Refused, fenced, somebody else's, or about to be found so: nothing of it is to be kept alive.
     fn is_given_up(&self) -> bool {
         match &self.status {

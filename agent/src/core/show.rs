@@ -22,7 +22,7 @@ pub(super) enum Show {
     Nothing {
         /// For people.
         problem: String,
-        /// The registry that answered has not come as far as it was asked to.
+        /// The registry that answered has not come as far as it was asked to, or does not know yet.
         is_behind: bool,
     },
 }
@@ -50,7 +50,8 @@ impl Show {
                 ErrorCode::NotFound => Self::Absent,
                 code => Self::Nothing {
                     problem: format!("the registry says: {error}"),
-                    is_behind: code == ErrorCode::Behind,
+                    // One that recovers has come as far as it was asked to, if it says so; absence proves nothing to it.
+                    is_behind: matches!(code, ErrorCode::Behind | ErrorCode::NotReady),
                 },
             };
         }

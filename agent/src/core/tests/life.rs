@@ -87,6 +87,33 @@ fn everything_comes_back_after_the_log_was_lost() {
     assert!(world.status(claim).is_registered());
 }
 
+/// An agent whose registration was acknowledged by a log that was lost before any registry showed it.
+fn lost_before_it_was_confirmed() -> World {
+    let mut world = World::connected();
+    world.registry = Registry::Missing;
+    world.register(spec("a"));
+    world.held.clear();
+    world.registry = Registry::Recovering;
+    world.pass(1_500);
+    assert_eq!(world.kinds(), ["register"]);
+    world
+}
+
+#[test]
+fn an_announcement_reaches_what_no_registry_confirms() {
+    let mut world = lost_before_it_was_confirmed();
+    world.say(Verb::Announce, b"");
+    world.pass(100);
+    assert!(world.live("a").is_some(), "it must not wait for a confirmation that cannot come");
+}
+
+#[test]
+fn what_a_recovering_registry_does_not_show_is_registered_again() {
+    let mut world = lost_before_it_was_confirmed();
+    world.pass(7_000);
+    assert!(world.live("a").is_some());
+}
+
 #[test]
 fn a_registry_that_does_not_answer_holds_nothing_up() {
     let mut world = World::connected();

@@ -40,6 +40,8 @@ pub(super) enum Registry {
     Silent,
     /// Never comes as far as it is asked to.
     Behind,
+    /// Its log follows a lost one: what is not there may come.
+    Recovering,
 }
 
 /// How another agent behaves when it is probed.
@@ -377,6 +379,7 @@ impl World {
             (Registry::Missing, _) => return self.on_their_way.push_back((request, None)),
             _ if is_behind && wish.min_revision.is_some() => error("behind"),
             (_, Some(Held::Live(live))) => serde_json::to_vec(&self.reply(service, live)).expect("plain data"),
+            (Registry::Recovering, None) => error("not_ready"),
             (_, Some(Held::Gone(..)) | None) => error("not_found"),
         };
         self.on_their_way.push_back((request, Some(body)));
