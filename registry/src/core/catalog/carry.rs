@@ -88,13 +88,15 @@ impl Catalog {
         folded
     }
 
-    /// One that was set in this log already is the operators' later word.
+    /// One that was set in this log already is the operators' later word; one that has ended would only lapse, and be carried
+    /// over again.
     fn lacks_intent(&self, intent: &Intent) -> bool {
         let overtaken = intent.intent == IntentKind::Evict
             && self
                 .held(&intent.service, &intent.instance)
                 .is_some_and(|held| Some(held.vouching().incarnation) > intent.incarnation);
-        !overtaken && !self.intents.contains_key(&intent_key(intent))
+        let ended = intent.until.is_some_and(|until| until <= self.stream_time());
+        !overtaken && !ended && !self.intents.contains_key(&intent_key(intent))
     }
 
     fn carry_intent(&mut self, doing: Doing<'_>, intent: &Intent) -> Folded {

@@ -47,6 +47,7 @@ struct Anchor {
 #[derive(Debug)]
 struct Asked {
     ms: u64,
+    epochs: bool,
     position: Option<u64>,
     claimed: u64,
 }
@@ -121,10 +122,11 @@ impl Continuity {
             return;
         }
         self.check += 1;
-        self.asked = Some(Asked { ms: now_ms, position: self.position, claimed: self.claimed });
+        let epochs = !self.reading;
+        self.asked = Some(Asked { ms: now_ms, epochs, position: self.position, claimed: self.claimed });
         effects.push(Effect::InspectLog {
             check: self.check,
-            epochs: !self.reading,
+            epochs,
             own: self.position.filter(|_| !self.reading && self.anchor.is_some()),
             fresh_connection: self.suspicion.is_some(),
         });
@@ -212,6 +214,11 @@ impl Continuity {
         }
         self.confirm_ends();
         if self.reading {
+            return Verdict::Nothing;
+        }
+        if !asked.epochs {
+            // The reader stopped meanwhile: whoever resumes looks at the epochs, too.
+            self.next_check_ms = now_ms;
             return Verdict::Nothing;
         }
         self.next_check_ms = now_ms + timing.inspect_ms;

@@ -17,11 +17,11 @@ impl Replica {
         match (verdict, found) {
             (Verdict::Nothing, _) => {}
             (Verdict::Create, _) => effects.push(Effect::CreateStream),
-            (Verdict::Resume, _) => self.continuity.read_on(effects),
+            (Verdict::Resume, Inspection::Present(facts)) => self.resume(facts, effects),
             (Verdict::Broken(reason), _) => self.broken(&reason, effects),
             (Verdict::Locate, Inspection::Present(facts)) => self.locate(facts, effects),
             (Verdict::Trimmed, Inspection::Present(facts)) => self.trimmed(facts, effects),
-            (Verdict::Locate | Verdict::Trimmed, _) => {}
+            (Verdict::Locate | Verdict::Trimmed | Verdict::Resume, _) => {}
         }
     }
 
@@ -41,6 +41,18 @@ impl Replica {
         };
         self.begin_catalog(from_sequence.saturating_sub(1));
         self.continuity.begin_at(self.now_ms, from_sequence, effects);
+    }
+
+    /// Reads on. Whoever waits for an epoch has folded nothing by which a log that was replaced meanwhile could be told: it
+    /// begins again if the epoch came, or went, below its position.
+    fn resume(&mut self, facts: &LogFacts<'_>, effects: &mut Effects) {
+        if let Phase::Awaiting(awaiting) = self.phase {
+            let newest = epochs::in_force(&self.settings.subjects, &facts.epochs).map(|(_, epoch)| epoch);
+            if newest != awaiting.after {
+                return self.locate(facts, effects);
+            }
+        }
+        self.continuity.read_on(effects);
     }
 
     /// An empty catalog, and nothing left of what was to be published from the one before.

@@ -146,6 +146,20 @@ fn an_intent_of_the_new_log_outranks_a_carried_one() {
 }
 
 #[test]
+fn an_intent_whose_end_has_come_is_not_carried_over() {
+    let mut bench = Bench::recovering();
+    let until = |ms: i64| {
+        let Entry::Intent(intent) = wish(IntentKind::Maintenance, None) else { unreachable!() };
+        Entry::Intent(Arc::new(Intent { until: Some(Timestamp::from_ms(ms)), ..Arc::unwrap_or_clone(intent) }))
+    };
+    let ended = until(bench.now_ms);
+    assert!(!bench.catalog.lacks(&ended));
+    assert_ignored(&bench.carry(2, ended), Reason::Stale);
+    let lasting = until(bench.now_ms + 60_000);
+    assert_accepted(&bench.carry(2, lasting));
+}
+
+#[test]
 fn entries_are_carried_only_into_a_log_that_follows_another_and_only_for_ten_minutes() {
     let mut first = Bench::ready();
     assert!(!first.catalog.accepts_carry());

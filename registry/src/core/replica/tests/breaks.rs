@@ -61,6 +61,30 @@ fn a_restored_backup_is_noticed_although_new_events_took_the_same_sequences() {
 }
 
 #[test]
+fn whoever_waits_for_an_epoch_finds_the_one_that_a_second_break_put_below_its_position() {
+    let (mut world, backup) = with_backup();
+    let old = epoch_of(&world, 0);
+    world.node(0).frozen = true;
+    world.node(1).proposals_fail = true;
+    world.stream = Some(backup);
+    world.until(10_000, "the other has lost its log", |world| world.nodes[1].replica.snapshot().epoch.is_none());
+    world.run(1_000);
+    // It sleeps while the stream loses more, and the first begins a new log at sequences that it has passed.
+    world.node(1).frozen = true;
+    let stream = world.stream.as_mut().unwrap();
+    stream.events.pop();
+    stream.last_sequence -= 1;
+    world.node(0).frozen = false;
+    world.until(10_000, "a new epoch", |world| epoch_of(world, 0) > old);
+    let in_force = epoch_of(&world, 0);
+    world.set_connected(1, false);
+    world.set_connected(1, true);
+    world.node(1).frozen = false;
+    world.until(10_000, "both have it", |world| world.nodes[1].serving && epoch_of(world, 1) == in_force);
+    world.assert_agreement();
+}
+
+#[test]
 fn while_a_break_is_being_checked_there_are_neither_pulses_nor_proposals() {
     let (mut world, backup) = with_backup();
     let whole = world.stream.replace(backup);
