@@ -52,7 +52,14 @@ impl Builder {
         self
     }
 
-    /// A connection that exists already; used as it is, beside `server`, `options` and `inbox_prefix`.
+    /// A connection that exists already; used as it is, and `server`, `options` and `inbox_prefix` are not.
+    ///
+    /// Its events go to whoever made it. Lists are as right without them, only repaired later. A disconnect, however
+    /// short, is found within 100 ms, by the connection's own counters. Messages that were dropped because a buffer was
+    /// full leave a gap: the next change of the service shows it, or the next pulse, which comes every 2 s; half a second
+    /// later the list is asked for. Until then it is what it was at its revision, and what no pulse confirms for 6 s is
+    /// *unknown*. A subject that the broker refuses cannot be told from one that is silent: then the list stays *unknown*,
+    /// where a connection of the library's own leads to [`PermissionDenied`](crate::ErrorKind::PermissionDenied).
     pub fn client(mut self, client: Client) -> Self {
         self.connection.client = Some(client);
         self

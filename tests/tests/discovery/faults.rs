@@ -1,9 +1,12 @@
 //! Lists and watches when messages are lost, readers are slow, registries freeze, and brokers restart.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use muster_discovery::{Cause, Discovery};
-use muster_tests::{NatsServer, throughout};
+use async_nats::ConnectOptions;
+use muster_discovery::{Cause, Discovery, Snapshot};
+use muster_tests::{NatsServer, eventually, throughout};
 
 use crate::relay::{PREFIX, Relay};
 use crate::support::{Mirror, Place, SOON, list, until_verified, versions};
@@ -66,7 +69,7 @@ async fn a_watch_that_misses_more_than_it_can_hold_across_a_broker_restart_is_ri
 /// The stream needs a moment after the broker's return.
 async fn retry_put(place: &Place, id: &str) -> u64 {
     let subject = format!("the stream takes {id}");
-    muster_tests::eventually(subject, SOON, async || {
+    eventually(subject, SOON, async || {
         match place.writer.request("$JS.API.STREAM.INFO.MUSTER_default", "".into()).await {
             Ok(_) => Ok(()),
             Err(error) => Err(error),
@@ -74,6 +77,15 @@ async fn retry_put(place: &Place, id: &str) -> u64 {
     })
     .await;
     place.put("orders", id, "0").await
+}
+
+async fn until_unknown(discovery: &Discovery, within: Duration) {
+    eventually("the list is unknown", within, async || {
+        let snapshot = discovery.instances("orders").await.map_err(|error| error.to_string())?;
+        assert_eq!(list(&snapshot), versions(&[("a", "1")]), "the last good list is kept");
+        snapshot.unknown_since().ok_or("verified".to_owned())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -86,18 +98,26 @@ async fn a_broker_restart_makes_lists_unknown_at_once_and_verified_again_without
     mirror.until(&mut watch, &versions(&[("a", "1")])).await;
     until_verified(&discovery, "orders", &versions(&[("a", "1")])).await;
     place.broker.kill();
-    muster_tests::eventually("the list is unknown", Duration::from_secs(2), async || {
-        let snapshot = discovery.instances("orders").await.map_err(|error| error.to_string())?;
-        assert_eq!(list(&snapshot), versions(&[("a", "1")]), "the last good list is kept");
-        snapshot.unknown_since().ok_or("verified".to_owned())
-    })
-    .await;
+    until_unknown(&discovery, Duration::from_secs(2)).await;
     place.broker.restart().await;
     until_verified(&discovery, "orders", &versions(&[("a", "1")])).await;
     place.put("orders", "b", "1").await;
     mirror.until(&mut watch, &versions(&[("a", "1"), ("b", "1")])).await;
     let told: Vec<&str> = mirror.changes.iter().map(|change| change.id().as_str()).collect();
     assert_eq!(told, ["b"], "nothing happened to a");
+}
+
+#[tokio::test]
+async fn a_broker_restart_is_noticed_on_a_given_connection_too() {
+    let mut place = Place::start().await;
+    place.put("orders", "a", "1").await;
+    let client = place.broker.connect().await;
+    let discovery = Discovery::builder().client(client).connect().await.expect("connected");
+    until_verified(&discovery, "orders", &versions(&[("a", "1")])).await;
+    place.broker.kill();
+    until_unknown(&discovery, Duration::from_secs(2)).await;
+    place.broker.restart().await;
+    until_verified(&discovery, "orders", &versions(&[("a", "1")])).await;
 }
 
 #[tokio::test]
@@ -111,12 +131,7 @@ async fn registries_that_restart_change_nothing_for_a_consumer() {
     mirror.until(&mut watch, &versions(&[("a", "1")])).await;
     place.registries[0].kill();
     // Longer than three periods of the pulse: the list is unknown then, and kept.
-    muster_tests::eventually("the list is unknown", SOON, async || {
-        let snapshot = discovery.instances("orders").await.map_err(|error| error.to_string())?;
-        assert_eq!(list(&snapshot).len(), 1);
-        snapshot.unknown_since().ok_or("verified".to_owned())
-    })
-    .await;
+    until_unknown(&discovery, SOON).await;
     place.registries[0] = place.registry("r1");
     until_verified(&discovery, "orders", &versions(&[("a", "1")])).await;
     place.put("orders", "b", "1").await;
@@ -144,19 +159,56 @@ async fn a_consumer_that_starts_beside_a_frozen_replica_gets_its_list_from_the_o
 #[tokio::test]
 async fn a_consumer_whose_buffer_overflows_finds_out_and_repairs_its_list() {
     let place = Place::start().await;
-    place.put("orders", "a", "0").await;
-    let options = async_nats::ConnectOptions::new().subscription_capacity(1);
-    let builder = Discovery::builder().server(place.broker.url()).options(options);
-    let discovery = builder.connect().await.expect("connected");
-    until_verified(&discovery, "orders", &versions(&[("a", "0")])).await;
+    let builder = Discovery::builder().server(place.broker.url()).options(with_room_for_one_message());
+    overflows_and_is_never_wrong(&place, &builder.connect().await.expect("connected")).await;
+}
+
+#[tokio::test]
+async fn a_consumer_on_a_given_connection_whose_buffer_overflows_is_never_wrong_either() {
+    let place = Place::start().await;
+    let client = place.broker.connect_with(with_room_for_one_message()).await;
+    let builder = Discovery::builder().client(client);
+    overflows_and_is_never_wrong(&place, &builder.connect().await.expect("connected")).await;
+}
+
+fn with_room_for_one_message() -> ConnectOptions {
+    ConnectOptions::new().subscription_capacity(1)
+}
+
+/// Whatever its state, a list is what the log holds at the list's revision.
+async fn overflows_and_is_never_wrong(place: &Place, discovery: &Discovery) {
+    let first = place.put("orders", "instance-0", "0").await;
+    until_verified(discovery, "orders", &versions(&[("instance-0", "0")])).await;
     let mut watch = discovery.watch("orders").expect("a name");
     let mut mirror = Mirror::default();
-    mirror.until(&mut watch, &versions(&[("a", "0")])).await;
-    let ids: Vec<String> = (0..500).map(|number| format!("instance-{number}")).collect();
-    let sequences = futures::future::join_all(ids.iter().map(|id| place.put("orders", id, "1"))).await;
-    let wanted = place.truth("orders", sequences.into_iter().max().unwrap_or(0)).await;
-    assert_eq!(wanted.len(), 501);
-    until_verified(&discovery, "orders", &wanted).await;
+    mirror.until(&mut watch, &versions(&[("instance-0", "0")])).await;
+
+    let put = async |number: usize| {
+        let (id, version) = (format!("instance-{}", number % 50), number.to_string());
+        (place.put("orders", &id, &version).await, id, version)
+    };
+    let mut log = vec![(first, "instance-0".to_owned(), "0".to_owned())];
+    let mut seen: BTreeMap<u64, Arc<Snapshot>> = BTreeMap::new();
+    for burst in 0..8 {
+        log.extend(futures::future::join_all((0..20).map(|number| put(burst * 20 + number))).await);
+        log.sort_unstable();
+        let last = log.last().expect("many").0;
+        let catching_up = async {
+            while seen.last_key_value().is_none_or(|(revision, _)| *revision < last) {
+                mirror.take(watch.next().await.expect("a watch does not end"));
+                let snapshot = discovery.instances("orders").await.expect("a list");
+                seen.insert(snapshot.revision().expect("of a log").sequence(), snapshot);
+            }
+        };
+        tokio::time::timeout(SOON, catching_up).await.expect("the list catches up");
+    }
+    for (revision, snapshot) in &seen {
+        let upto = log.iter().filter(|(sequence, ..)| sequence <= revision);
+        let held: BTreeMap<String, String> = upto.map(|(_, id, version)| (id.clone(), version.clone())).collect();
+        assert_eq!(list(snapshot), held, "{} at revision {revision}", snapshot.state());
+    }
+    let wanted = place.truth("orders", log.last().expect("many").0).await;
+    until_verified(discovery, "orders", &wanted).await;
     mirror.until(&mut watch, &wanted).await;
     let is_resync = |change: &muster_discovery::Change| change.cause() == Cause::Resync;
     assert!(mirror.changes.iter().any(is_resync), "a buffer of one message cannot have held them all");
