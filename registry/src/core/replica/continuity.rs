@@ -21,6 +21,7 @@ pub(super) struct Continuity {
     connected: bool,
     reader: u64,
     reading: bool,
+    watches_epochs: bool,
     /// Sequence of the last event delivered in order; none before it is known where to begin.
     position: Option<u64>,
     /// The event at `position`, if it was delivered.
@@ -71,6 +72,8 @@ pub(super) enum Verdict {
     Locate,
     /// Read on after the own position.
     Resume,
+    /// The reader goes on, and the epochs were looked at as [`Continuity::watch_epochs`] wants.
+    EpochsSeen,
     /// The log no longer holds what follows the own position.
     Trimmed,
     /// The log is another one, or has lost its tail.
@@ -122,7 +125,7 @@ impl Continuity {
             return;
         }
         self.check += 1;
-        let epochs = !self.reading;
+        let epochs = !self.reading || self.watches_epochs;
         self.asked = Some(Asked { ms: now_ms, epochs, position: self.position, claimed: self.claimed });
         effects.push(Effect::InspectLog {
             check: self.check,
@@ -214,7 +217,7 @@ impl Continuity {
         }
         self.confirm_ends();
         if self.reading {
-            return Verdict::Nothing;
+            return if asked.epochs { Verdict::EpochsSeen } else { Verdict::Nothing };
         }
         if !asked.epochs {
             // The reader stopped meanwhile: whoever resumes looks at the epochs, too.
@@ -234,6 +237,11 @@ impl Continuity {
             self.end_confirmed_ms = Some(asked_ms);
             self.pending_ends.pop_front();
         }
+    }
+
+    /// Whether every inspection also fetches the epochs: while one is waited for.
+    pub(super) fn watch_epochs(&mut self, watch: bool) {
+        self.watches_epochs = watch;
     }
 
     /// Begins to read at a sequence, with nothing folded yet.

@@ -38,6 +38,7 @@ impl Replica {
             return;
         }
         self.phase = Phase::Warming { target: awaiting.target };
+        self.continuity.watch_epochs(false);
         self.fold(record, effects);
     }
 

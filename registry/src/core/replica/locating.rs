@@ -17,11 +17,16 @@ impl Replica {
         match (verdict, found) {
             (Verdict::Nothing, _) => {}
             (Verdict::Create, _) => effects.push(Effect::CreateStream),
-            (Verdict::Resume, Inspection::Present(facts)) => self.resume(facts, effects),
+            (Verdict::Resume, Inspection::Present(facts)) => {
+                if !self.locate_anew(facts, effects) {
+                    self.continuity.read_on(effects);
+                }
+            }
+            (Verdict::EpochsSeen, Inspection::Present(facts)) => drop(self.locate_anew(facts, effects)),
             (Verdict::Broken(reason), _) => self.broken(&reason, effects),
             (Verdict::Locate, Inspection::Present(facts)) => self.locate(facts, effects),
             (Verdict::Trimmed, Inspection::Present(facts)) => self.trimmed(facts, effects),
-            (Verdict::Locate | Verdict::Trimmed | Verdict::Resume, _) => {}
+            (Verdict::Locate | Verdict::Trimmed | Verdict::Resume | Verdict::EpochsSeen, _) => {}
         }
     }
 
@@ -40,19 +45,20 @@ impl Replica {
             }),
         };
         self.begin_catalog(from_sequence.saturating_sub(1));
+        self.continuity.watch_epochs(begin.is_none());
         self.continuity.begin_at(self.now_ms, from_sequence, effects);
     }
 
-    /// Reads on. Whoever waits for an epoch has folded nothing by which a log that was replaced meanwhile could be told: it
-    /// begins again if the epoch came, or went, below its position.
-    fn resume(&mut self, facts: &LogFacts<'_>, effects: &mut Effects) {
-        if let Phase::Awaiting(awaiting) = self.phase {
-            let newest = epochs::in_force(&self.settings.subjects, &facts.epochs).map(|(_, epoch)| epoch);
-            if newest != awaiting.after {
-                return self.locate(facts, effects);
-            }
+    /// Whoever waits for an epoch begins again if one came, or went, below its position: between the two halves of the
+    /// inspection by which it began, or in a log that was replaced, for it has folded nothing by which it could tell that.
+    fn locate_anew(&mut self, facts: &LogFacts<'_>, effects: &mut Effects) -> bool {
+        let Phase::Awaiting(awaiting) = self.phase else { return false };
+        let newest = epochs::in_force(&self.settings.subjects, &facts.epochs).map(|(_, epoch)| epoch);
+        let is_another = newest != awaiting.after;
+        if is_another {
+            self.locate(facts, effects);
         }
-        self.continuity.read_on(effects);
+        is_another
     }
 
     /// An empty catalog, and nothing left of what was to be published from the one before.

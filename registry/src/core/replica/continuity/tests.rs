@@ -123,6 +123,20 @@ fn after_a_reconnect_the_same_event_lets_the_reader_go_on() {
 }
 
 #[test]
+fn while_an_epoch_is_awaited_every_inspection_looks_for_it() {
+    let (mut continuity, _, _) = at_ten();
+    assert!(matches!(ask(&mut continuity, 1_000), Some(Effect::InspectLog { epochs: false, .. })));
+    let check = continuity.check;
+    continuity.watch_epochs(true);
+    let verdict = continuity.inspected(1_010, check, &Inspection::Present(facts(10)), &Timing::default());
+    assert_eq!(verdict, Verdict::Nothing, "that one was asked without them");
+    assert!(matches!(ask(&mut continuity, 2_010), Some(Effect::InspectLog { epochs: true, .. })));
+    let check = continuity.check;
+    let verdict = continuity.inspected(2_020, check, &Inspection::Present(facts(10)), &Timing::default());
+    assert_eq!(verdict, Verdict::EpochsSeen);
+}
+
+#[test]
 fn a_failure_that_passes_is_no_break() {
     let (mut continuity, _, _) = at_ten();
     assert_eq!(inspect(&mut continuity, 1_000, facts(9)), Verdict::Nothing);
