@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use muster_schemas::entry::{Entry, Intent, IntentKind, Tombstone};
 use muster_schemas::event::CarriedOver;
-use muster_schemas::{Cause, Registration};
+use muster_schemas::{Cause, Instance, Registration};
 
 use super::outcome::{Folded, Reason};
 use super::service::Held;
@@ -25,6 +25,12 @@ impl Catalog {
     /// or a later one.
     #[must_use]
     pub fn lacks(&self, entry: &Entry) -> bool {
+        let is_fenced = |instance: &Instance| self.fence(instance.vouching()) >= Some(instance.vouching().incarnation);
+        self.is_above(entry) && !matches!(entry, Entry::Instance(instance) if is_fenced(instance))
+    }
+
+    /// Above what is held, whatever an operator said.
+    fn is_above(&self, entry: &Entry) -> bool {
         match entry {
             Entry::Instance(instance) => self
                 .held(instance.service(), instance.id())
@@ -41,7 +47,7 @@ impl Catalog {
         if !self.accepts_carry() {
             return Folded::ignored(Reason::CarryClosed);
         }
-        if !self.lacks(&carried.entry) {
+        if !self.is_above(&carried.entry) {
             return Folded::ignored(Reason::Stale);
         }
         match &carried.entry {

@@ -20,6 +20,9 @@ use crate::core::io::{Effects, Severity};
 /// The largest entry that fits into a `carry` event beside its envelope.
 const CARRIED_BYTES_MAX: usize = CARRY_BYTES_MAX - 1_024;
 
+/// An acknowledgement may come before the event is folded; one that came so often and changed nothing was ignored.
+const CARRIED_TIMES_MAX: u32 = 3;
+
 /// What is remembered between proposals.
 #[derive(Debug, Default)]
 pub(super) struct Wishes {
@@ -33,13 +36,21 @@ pub(super) struct Wishes {
     /// Lapses proposed lately: sequence of the intent, and when. Bounded by the batch and the time kept.
     lapses_proposed: BTreeMap<u64, u64>,
     /// Entries of set-aside catalogs that may have to be carried over; bounded by what those hold.
-    carry: VecDeque<Entry>,
+    carry: VecDeque<ToCarry>,
     /// The entries of the batch under way.
-    carrying: Vec<Entry>,
+    carrying: Vec<ToCarry>,
     /// When an epoch, or the last entry carried over by anybody, was folded.
     carry_progress_ms: u64,
     /// Stream time minus the own clock, at most: the best that an event folded at the log's end has shown.
     stream_offset_ms: Option<i64>,
+}
+
+/// An entry that may have to be carried over.
+#[derive(Debug, Clone)]
+struct ToCarry {
+    entry: Entry,
+    /// How often the stream has acknowledged it.
+    acknowledged: u32,
 }
 
 impl Wishes {
@@ -48,6 +59,7 @@ impl Wishes {
         if let News::EpochBegan(_) = folded.news {
             let mut carry = std::mem::take(&mut self.carry);
             carry.extend(std::mem::take(&mut self.carrying));
+            carry.iter_mut().for_each(|carried| carried.acknowledged = 0);
             *self =
                 Self { carry, carry_progress_ms: now_ms, stream_offset_ms: self.stream_offset_ms, ..Self::default() };
         }
@@ -89,7 +101,7 @@ impl Replica {
         let refused = self.proposals.send(self.now_ms, &events, &self.settings.subjects, effects);
         if !refused.is_empty() {
             // An entry that is too large for an event would come again and again.
-            self.wishes.carrying.retain(|entry| entry.canonical_bytes().len() < CARRIED_BYTES_MAX);
+            self.wishes.carrying.retain(|carried| carried.entry.canonical_bytes().len() < CARRIED_BYTES_MAX);
         }
         for text in refused {
             self.report(Severity::Warning, text, effects);
@@ -122,8 +134,11 @@ impl Replica {
             return;
         }
         self.liveness.proposed(acknowledged);
-        // Whatever became of the batch: what it held is looked at once more, and dropped when it is no longer lacking.
-        let carrying = std::mem::take(&mut self.wishes.carrying);
+        // What the batch held is looked at once more, and dropped when it is no longer lacking; or when it is in the log and
+        // is lacking still: the fold does not want it.
+        let mut carrying = std::mem::take(&mut self.wishes.carrying);
+        carrying.iter_mut().for_each(|carried| carried.acknowledged += u32::from(acknowledged));
+        carrying.retain(|carried| carried.acknowledged < CARRIED_TIMES_MAX);
         self.wishes.carry.extend(carrying);
         self.counters.batches_failed += u64::from(!acknowledged);
     }
@@ -264,14 +279,15 @@ impl Replica {
             return;
         }
         for lost in std::mem::take(&mut self.aside) {
-            self.wishes.carry.extend(lost.entries().map(|kept| kept.entry));
+            self.wishes.carry.extend(lost.entries().map(|kept| ToCarry { entry: kept.entry, acknowledged: 0 }));
         }
         while wishes.len() < BATCH_MAX {
-            let Some(entry) = self.wishes.carry.pop_front() else {
+            let Some(carried) = self.wishes.carry.pop_front() else {
                 return;
             };
-            if self.catalog.lacks(&entry) {
-                self.wishes.carrying.push(entry.clone());
+            if self.catalog.lacks(&carried.entry) {
+                let entry = carried.entry.clone();
+                self.wishes.carrying.push(carried);
                 wishes.push(EventData::Carry(CarriedOver { epoch, entry }));
             }
         }

@@ -130,6 +130,7 @@ fn a_carried_fence_below_the_incarnation_in_force_is_stale_and_a_carried_instanc
 
     let mut bench = Bench::recovering();
     bench.carry(2, wish(IntentKind::Evict, Some(incarnation(2))));
+    assert!(!bench.catalog.lacks(&held(2, 1)) && !bench.catalog.lacks(&held(1, 1)));
     assert_ignored(&bench.carry(2, held(2, 1)), Reason::Fenced);
     assert_ignored(&bench.carry(2, held(1, 1)), Reason::Stale);
     assert_accepted(&bench.carry(2, held(3, 1)));
