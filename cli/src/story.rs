@@ -15,6 +15,9 @@ pub(crate) fn sentence(subjects: &Subjects, entry: &Entry) -> String {
         Err(refusal) => return format!("an event that nobody understands was ignored: {refusal}"),
     };
     let actor = event.source.to_string();
+    if entry.is_doubtful {
+        return format!("{}; what became of it depended on events that are gone", accepted(&event, &actor, entry));
+    }
     match entry.folded.outcome {
         Outcome::Ignored(reason) => ignored(&event, &actor, reason, entry.folded.detail.as_deref()),
         Outcome::NoOp(_) => format!("{actor} said again what was known"),

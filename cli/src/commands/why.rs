@@ -1,7 +1,9 @@
 //! `muster why`: what happened to a service or an instance, in plain words, from the log.
 
 use muster_registry::core::catalog::{Catalog, Held};
-use muster_schemas::{InstanceId, ServiceName, Timestamp};
+use muster_schemas::query::{ErrorCode, QueryError, Request};
+use muster_schemas::subject::Query;
+use muster_schemas::{InstanceId, MinRevision, ServiceName, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -10,6 +12,9 @@ use crate::log_read::{self, Entry};
 use crate::session::Session;
 use crate::show::{condition, instances, table};
 use crate::story::sentence;
+
+const NOT_REGISTERED: &str = "not registered";
+const NO_INSTANCE: &str = "no instance";
 
 /// Say what happened to a service or an instance, in plain words, from the log.
 #[derive(clap::Args)]
@@ -41,6 +46,8 @@ struct Biography {
     service: ServiceName,
     instance: Option<InstanceId>,
     now: String,
+    /// The first revision that the log still holds, if its beginning is gone.
+    log_begins_at: Option<u64>,
     /// Events that are not shown because they lie further back.
     earlier: usize,
     events: Vec<Line>,
@@ -49,17 +56,25 @@ struct Biography {
 impl Why {
     pub(crate) async fn run(&self, session: &Session) -> Result<(), CommandError> {
         let history = log_read::read(session, &self.service, self.instance.as_ref(), self.last).await?;
-        if history.about_it == 0 {
-            return Err(CommandError::Failed(format!(
-                "the log says nothing about {}; `muster services` lists what is registered",
-                self.name()
-            )));
+        let now = match history.begins_at {
+            Some(_) => self.now_by_a_registry(session, &history.catalog).await?,
+            None => self.now(&history.catalog),
+        };
+        let is_there = now != NOT_REGISTERED && now != NO_INSTANCE;
+        if history.about_it == 0 && (history.begins_at.is_none() || !is_there) {
+            let log = history
+                .begins_at
+                .map_or("the log".to_owned(), |first| format!("what is left of the log, from revision {first} on,"));
+            let name = self.name();
+            let reason = format!("{log} says nothing about {name}; `muster services` lists what is registered");
+            return Err(CommandError::Failed(reason));
         }
         let events: Vec<Line> = history.entries.iter().map(|entry| line(session, entry)).collect();
         let biography = Biography {
             service: self.service.clone(),
             instance: self.instance.clone(),
-            now: self.now(&history.catalog),
+            now,
+            log_begins_at: history.begins_at,
             earlier: history.earlier,
             events,
         };
@@ -74,7 +89,11 @@ impl Why {
                 1 => "\n1 earlier event is not shown (--last).".to_owned(),
                 count => format!("\n{count} earlier events are not shown (--last)."),
             };
-            format!("{table}{earlier}\nNow: {}.", biography.now)
+            let begins = match biography.log_begins_at {
+                Some(first) => format!("\nThe log begins at revision {first}: what came before is no longer in it."),
+                None => String::new(),
+            };
+            format!("{table}{begins}{earlier}\nNow: {}.", biography.now)
         });
         Ok(())
     }
@@ -86,15 +105,30 @@ impl Why {
         }
     }
 
+    /// What is left of the log may not tell; what is gone for good is told from it.
+    async fn now_by_a_registry(&self, session: &Session, catalog: &Catalog) -> Result<String, CommandError> {
+        let request = Request { min_revision: Some(MinRevision(None, catalog.revision())), ..Request::default() };
+        let Some(instance) = &self.instance else {
+            let reply = session.ask(&Query::Service(self.service.clone()), &request).await?;
+            return Ok(counted(reply.services.first().map(|service| (service.total, service.routable))));
+        };
+        match session.instance(&self.service, instance, &request).await {
+            Ok(reply) => {
+                let live = reply.services.first().and_then(|service| service.instances.first());
+                Ok(live.map_or_else(|| self.now(catalog), |live| format!("registered, {}", condition(live))))
+            }
+            Err(CommandError::Query(QueryError { code: ErrorCode::NotFound, .. })) => {
+                let gone = catalog.tombstone(&self.service, instance).is_some();
+                Ok(if gone { self.now(catalog) } else { NOT_REGISTERED.to_owned() })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     fn now(&self, catalog: &Catalog) -> String {
         let Some(instance) = &self.instance else {
             let service = catalog.service(&self.service);
-            return match service.map(|service| (service.total(), service.routable())) {
-                Some((total, routable)) if total > 0 => {
-                    format!("{}, {routable} of them routable", instances(total.into()))
-                }
-                _ => "no instance".into(),
-            };
+            return counted(service.map(|service| (service.total(), service.routable())));
         };
         match catalog.service(&self.service).and_then(|service| service.held(instance)) {
             Some(Held::Live(live)) => format!("registered, {}", condition(live)),
@@ -102,8 +136,16 @@ impl Why {
                 let tombstone = gone;
                 format!("gone since {}: {} by {}", tombstone.at, tombstone.cause.as_str(), tombstone.actor)
             }
-            None => "not registered".into(),
+            None => NOT_REGISTERED.into(),
         }
+    }
+}
+
+/// How many instances a service has, and how many of them are routable.
+fn counted(service: Option<(u32, u32)>) -> String {
+    match service {
+        Some((total, routable)) if total > 0 => format!("{}, {routable} of them routable", instances(total.into())),
+        _ => NO_INSTANCE.into(),
     }
 }
 
@@ -113,7 +155,7 @@ fn line(session: &Session, entry: &Entry) -> Line {
         revision: entry.sequence,
         at: entry.at,
         instance: entry.instance(session.subjects()).map(|instance| instance.to_string()),
-        outcome: entry.folded.outcome.as_str(),
+        outcome: if entry.is_doubtful { "unknown" } else { entry.folded.outcome.as_str() },
         change,
         text: sentence(session.subjects(), entry),
         event: serde_json::from_slice(&entry.payload)

@@ -1,6 +1,7 @@
 //! A broker, a registry, instances in the log, and runs of `muster`.
 
 use std::process::ExitStatus;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::Client;
@@ -13,6 +14,9 @@ use muster_tests::process::Stream;
 use muster_tests::{NatsServer, Process, ProcessBuilder, bin, eventually};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+/// Who vouches for every instance.
+const AGENT: &str = "web1";
 
 /// What anything that should happen may take on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -117,12 +121,15 @@ impl World {
 
     /// Appends a registration; answers its sequence once the registry has folded it.
     pub(crate) async fn register(&self, registration: &Registration) -> u64 {
-        let event = Event {
-            id: format!("{}-{}", registration.vouching.instance, registration.vouching.generation),
-            source: Sender::Agent(registration.vouching.agent.clone()),
-            time: None,
-            data: EventData::Register(registration.clone()),
-        };
+        self.append(EventData::Register(registration.clone())).await
+    }
+
+    /// Appends what the agent of all instances says; answers its sequence once the registry has folded it.
+    pub(crate) async fn append(&self, data: EventData) -> u64 {
+        static COUNTER: AtomicU64 = AtomicU64::new(1);
+        let id = format!("event-{}", COUNTER.fetch_add(1, Ordering::Relaxed));
+        let source = Sender::Agent(AGENT.parse().expect("a name"));
+        let event = Event { id, source, time: None, data };
         let bytes = event.encode(subjects().namespace()).expect("small enough");
         let stored = self.client.request(event.subject(&subjects()), bytes.into()).await.expect("stored");
         let stored: Value = serde_json::from_slice(&stored.payload).expect("JSON");
@@ -165,7 +172,7 @@ impl World {
 /// An instance without lease.
 pub(crate) fn instance(service: &str, id: &str, tags: &[&str]) -> Registration {
     let value = json!({
-        "service": service, "instance": id, "agent": "web1", "session": "01J00000000000000000000001",
+        "service": service, "instance": id, "agent": AGENT, "session": "01J00000000000000000000001",
         "incarnation": "01J00000000000000000000001", "generation": 1, "ttl_ms": 0,
         "version": "1.4.2", "tags": tags,
         "endpoints": [{ "name": "http", "scheme": "http", "host": "10.0.0.1", "port": 8080 }],
