@@ -141,8 +141,7 @@ async fn each(
 impl History {
     fn add(&mut self, subjects: &Subjects, message: &Message, kept_max: usize) -> Result<(), async_nats::Error> {
         let info = message.info()?;
-        let timestamp_ms = i64::try_from(info.published.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX);
-        let at = Timestamp::from_ms(timestamp_ms);
+        let at = Timestamp::from_nanoseconds(info.published.unix_timestamp_nanos());
         let sequence = info.stream_sequence;
         let record = Record { sequence, at, subject: &message.subject, payload: &message.payload };
         let folded = self.catalog.fold(subjects, &record);

@@ -102,7 +102,7 @@ async fn facts(
         return Ok(None);
     };
     Ok(Some(Facts {
-        created_at: timestamp(info.created.unix_timestamp_nanos()),
+        created_at: Timestamp::from_nanoseconds(info.created.unix_timestamp_nanos()),
         first_sequence: info.state.first_sequence,
         last_sequence: info.state.last_sequence,
         replicas: info.config.num_replicas,
@@ -146,13 +146,8 @@ async fn event(
     let message = StreamMessage::try_from(stored.message).map_err(|error| AskError::Failed(error.to_string()))?;
     Ok(Some(StoredEvent {
         sequence: message.sequence,
-        at: timestamp(message.time.unix_timestamp_nanos()),
+        at: Timestamp::from_nanoseconds(message.time.unix_timestamp_nanos()),
         subject: message.subject.to_string(),
         payload: message.payload,
     }))
-}
-
-/// The stream keeps nanoseconds, the core milliseconds; cut as the log reader cuts them.
-fn timestamp(nanoseconds: i128) -> Timestamp {
-    Timestamp::from_ms(i64::try_from(nanoseconds.div_euclid(1_000_000)).unwrap_or(i64::MAX))
 }

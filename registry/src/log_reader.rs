@@ -170,7 +170,7 @@ async fn take(client: &Client, message: Message, delivered: &mut u64) -> Result<
     *delivered = place.delivered;
     Ok(Some(LogEvent {
         sequence: place.sequence,
-        at: Timestamp::from_ms(place.nanoseconds.div_euclid(1_000_000)),
+        at: Timestamp::from_nanoseconds(place.nanoseconds),
         message,
     }))
 }

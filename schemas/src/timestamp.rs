@@ -28,6 +28,14 @@ impl Timestamp {
         Self(ms.clamp(YEAR_0_MS, YEAR_9999_END_MS))
     }
 
+    /// From the nanoseconds since 1970 that a stream keeps, rounded down: everybody who reads an event must come to the
+    /// same time of it.
+    #[must_use]
+    pub fn from_nanoseconds(nanoseconds: impl Into<i128>) -> Self {
+        let ms = nanoseconds.into().div_euclid(1_000_000);
+        Self::from_ms(ms.clamp(YEAR_0_MS.into(), YEAR_9999_END_MS.into()) as i64)
+    }
+
     /// Milliseconds since 1970.
     #[must_use]
     pub fn as_ms(&self) -> i64 {

@@ -47,6 +47,8 @@ fn times_are_read_from_any_offset_and_written_in_utc_with_milliseconds() {
     assert_eq!(time.to_string(), "2026-11-21T09:30:00.123Z");
     assert!("yesterday".parse::<Timestamp>().is_err());
     assert_eq!(Timestamp::from_ms(i64::MAX).to_string(), "9999-12-31T23:59:59.999Z");
+    assert_eq!([1_999_999, -1].map(|ns: i64| Timestamp::from_nanoseconds(ns).as_ms()), [1, -1], "rounded down");
+    assert_eq!(Timestamp::from_nanoseconds(i128::MAX), Timestamp::from_ms(i64::MAX));
 }
 
 proptest! {

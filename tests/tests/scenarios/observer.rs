@@ -239,10 +239,9 @@ pub(crate) async fn fold(broker: &NatsServer, subjects: &Subjects, through: u64)
             if info.stream_sequence > through {
                 return Ok(catalog);
             }
-            let timestamp_ms = i64::try_from(info.published.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX);
             let record = Record {
                 sequence: info.stream_sequence,
-                at: Timestamp::from_ms(timestamp_ms),
+                at: Timestamp::from_nanoseconds(info.published.unix_timestamp_nanos()),
                 subject: &message.subject,
                 payload: &message.payload,
             };
