@@ -168,11 +168,7 @@ async fn take(client: &Client, message: Message, delivered: &mut u64) -> Result<
         return Err(format!("{} events were lost on the way", place.delivered.saturating_sub(*delivered + 1)));
     }
     *delivered = place.delivered;
-    Ok(Some(LogEvent {
-        sequence: place.sequence,
-        at: Timestamp::from_nanoseconds(place.nanoseconds),
-        message,
-    }))
+    Ok(Some(LogEvent { sequence: place.sequence, at: Timestamp::from_nanoseconds(place.nanoseconds), message }))
 }
 
 /// "Still there", with the number of messages sent so far; or a request to say that all before it were read.
