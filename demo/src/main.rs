@@ -3,7 +3,6 @@
 //! `cargo xtask demo` builds this and runs it. Whatever it starts is killed with it, however it ends.
 
 mod acts;
-mod http;
 mod live_watch;
 mod narrator;
 mod promises;

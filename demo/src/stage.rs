@@ -4,12 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use muster_tests::process::Signal;
-use muster_tests::{NatsServer, Process, ProcessBuilder, bin, eventually, free_port};
+use muster_tests::{NatsServer, Process, ProcessBuilder, bin, eventually, free_port, http};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::http;
 use crate::live_watch::LiveWatch;
 use crate::narrator::Narrator;
 

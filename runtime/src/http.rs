@@ -163,16 +163,7 @@ fn json(status: StatusCode, body: &Readiness) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    async fn fetch(address: SocketAddr, path: &str) -> String {
-        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
-    }
+    use muster_tests::http::answer;
 
     fn settings(address: &str) -> HttpSettings {
         HttpSettings { http: Some(address.parse().unwrap()) }
@@ -183,12 +174,13 @@ mod tests {
         let (metrics, stop) = (Metrics::new(), Stop::new());
         metrics.counter("tests_run", "Tests run").inc();
         let server = settings("127.0.0.1:0").start(&metrics, &stop).await.unwrap().unwrap();
-        let starting = fetch(server.address, "/health/ready").await;
+        let port = server.address.port();
+        let starting = answer(port, "/health/ready").await.unwrap();
         assert!(starting.starts_with("HTTP/1.1 503") && starting.contains(r#""state":"starting""#), "{starting}");
         server.set(Readiness::ready("ready"));
-        assert!(fetch(server.address, "/health/ready").await.starts_with("HTTP/1.1 200"));
-        assert!(fetch(server.address, "/health/live").await.starts_with("HTTP/1.1 200"));
-        assert!(fetch(server.address, "/metrics").await.contains("muster_tests_run_total 1"));
+        assert!(answer(port, "/health/ready").await.unwrap().starts_with("HTTP/1.1 200"));
+        assert!(answer(port, "/health/live").await.unwrap().starts_with("HTTP/1.1 200"));
+        assert!(answer(port, "/metrics").await.unwrap().contains("muster_tests_run_total 1"));
         stop.request();
     }
 

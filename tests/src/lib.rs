@@ -18,6 +18,7 @@
 //! ```
 
 pub mod eventually;
+pub mod http;
 pub mod nats_server;
 pub mod port;
 pub mod process;

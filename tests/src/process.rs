@@ -1,6 +1,7 @@
 //! A program under test: started, listened to, signalled, and killed with all it started when it goes out of scope.
 
 mod descendants;
+mod ended;
 mod output;
 
 use std::ffi::OsStr;
@@ -14,6 +15,7 @@ use nix::sys::signal::{kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+pub use ended::Ended;
 pub use nix::sys::signal::Signal;
 pub use output::{Line, Stream};
 

@@ -10,7 +10,7 @@ use muster_schemas::query::{ErrorReply, Reply};
 use muster_schemas::subject::{Query, Verb};
 use muster_schemas::{Cause, Change, HealthStatus, Instance, Namespace, Prefix, Subjects};
 use muster_tests::process::Signal;
-use muster_tests::{NatsServer, Process, ProcessBuilder, bin, eventually, free_port};
+use muster_tests::{NatsServer, Process, ProcessBuilder, bin, eventually, free_port, http};
 use tempfile::TempDir;
 
 /// How long anything may take that is expected to happen at once.
@@ -327,29 +327,23 @@ async fn a_required_registration_that_is_refused_ends_the_agent_with_77() {
 #[tokio::test]
 async fn readiness_and_metrics_are_served() {
     let place = Place::new().await;
-    let (port, http) = (free_port(), free_port());
-    let address = format!("127.0.0.1:{http}");
+    let (port, http_port) = (free_port(), free_port());
     std::fs::write(place.path("unhealthy"), "").expect("written");
-    let agent = place.orders(port, &["--http", &address], &[]);
+    let agent = place.orders(port, &["--http", &format!("127.0.0.1:{http_port}")], &[]);
     agent.wait_for_line("serving metrics", SOON).await;
     let instance = format!("web1-{port}");
-    until_answer(&address, "/health/ready", &["HTTP/1.1 503", &format!("not registered: orders/{instance}")]).await;
+    until_answer(http_port, "/health/ready", &["HTTP/1.1 503", &format!("not registered: orders/{instance}")]).await;
     std::fs::remove_file(place.path("unhealthy")).expect("removed");
-    until_answer(&address, "/health/ready", &["HTTP/1.1 200"]).await;
-    until_answer(&address, "/health/live", &["HTTP/1.1 200"]).await;
+    until_answer(http_port, "/health/ready", &["HTTP/1.1 200"]).await;
+    until_answer(http_port, "/health/live", &["HTTP/1.1 200"]).await;
     let expected =
         ["muster_agent_services 1", "muster_agent_services_registered 1", "muster_agent_service_starts_total 1"];
-    until_answer(&address, "/metrics", &expected).await;
+    until_answer(http_port, "/metrics", &expected).await;
 }
 
-async fn until_answer(address: &str, path: &str, parts: &[&str]) {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+async fn until_answer(port: u16, path: &str, parts: &[&str]) {
     eventually(format!("{path} answers {parts:?}"), SOON, async || {
-        let mut stream = tokio::net::TcpStream::connect(address).await.map_err(|error| error.to_string())?;
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.map_err(|error| error.to_string())?;
+        let answer = http::answer(port, path).await?;
         if parts.iter().all(|part| answer.contains(part)) { Ok(()) } else { Err(answer) }
     })
     .await;

@@ -1,6 +1,5 @@
 //! A broker, a registry, instances in the log, and runs of `muster`.
 
-use std::process::ExitStatus;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use muster_schemas::agent::{ProbeReply, instance_key};
 use muster_schemas::event::{Event, EventData, Sender};
 use muster_schemas::subject::{Query, Verb};
 use muster_schemas::{MinRevision, Namespace, Prefix, Registration, Subjects};
-use muster_tests::process::Stream;
+pub(crate) use muster_tests::process::Ended;
 use muster_tests::{NatsServer, Process, ProcessBuilder, bin, eventually};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -36,44 +35,6 @@ pub(crate) fn muster(home: &TempDir, arguments: &[&str]) -> ProcessBuilder {
 
 pub(crate) fn home() -> TempDir {
     tempfile::Builder::new().prefix("muster-cli-").tempdir().expect("a temporary directory")
-}
-
-/// How a run ended, and what it printed.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) status: ExitStatus,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
-impl Ended {
-    pub(crate) async fn of(process: &mut Process) -> Self {
-        let status = process.wait_exit(SOON).await;
-        let text = |wanted| {
-            let lines = process.lines().into_iter().filter(|line| line.stream == wanted);
-            lines.map(|line| line.text).collect::<Vec<_>>().join("\n")
-        };
-        Self { status, stdout: text(Stream::Stdout), stderr: text(Stream::Stderr) }
-    }
-
-    #[track_caller]
-    pub(crate) fn expect_code(self, code: i32) -> Self {
-        assert_eq!(self.status.code(), Some(code), "{self:?}");
-        self
-    }
-
-    /// The words of each line: columns may be as wide as they like.
-    pub(crate) fn rows(&self) -> Vec<Vec<&str>> {
-        self.stdout
-            .lines()
-            .map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect())
-            .collect()
-    }
-
-    #[track_caller]
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
 }
 
 /// Runs `muster` to its end.

@@ -1,9 +1,6 @@
 //! A broker, a registry whose metrics can be read, raw messages of every kind, and runs of the programs.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::Path;
-use std::process::ExitStatus;
 use std::time::Duration;
 
 use async_nats::{Client, Message, Subscriber};
@@ -12,8 +9,9 @@ use muster_schemas::agent::Notice;
 use muster_schemas::query::{ErrorReply, QueryError, Reply, Status};
 use muster_schemas::subject::{Query, Verb};
 use muster_schemas::{MinRevision, Namespace, Prefix, Subjects};
-use muster_tests::process::{Line, Stream};
-use muster_tests::{NatsServer, Process, ProcessBuilder, bin, eventually, free_port};
+pub(crate) use muster_tests::process::Ended;
+use muster_tests::process::Line;
+use muster_tests::{NatsServer, Process, ProcessBuilder, bin, eventually, free_port, http};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -127,8 +125,7 @@ impl World {
 
     /// One of the registry's metrics, with its labels; 0 while there is none.
     pub(crate) async fn metric(&self, name: &str) -> u64 {
-        let http = self.http;
-        let page = tokio::task::spawn_blocking(move || get(http, "/metrics")).await.expect("no panic");
+        let page = http::get(self.http, "/metrics").await;
         let page = page.unwrap_or_else(|error| panic!("/metrics: {error}"));
         let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value.map_or(0, |value| value.parse().unwrap_or_else(|_| panic!("{name} is {value}")))
@@ -187,41 +184,6 @@ pub(crate) fn read(message: &Message) -> Result<Reply, QueryError> {
 pub(crate) async fn next_notice(notices: &mut Subscriber) -> Notice {
     let message = tokio::time::timeout(SOON, notices.next()).await.expect("a notice in time").expect("connected");
     serde_json::from_slice(&message.payload).expect("a notice")
-}
-
-/// The body of an answer to a GET on a port of this machine.
-fn get(port: u16, path: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
-}
-
-/// How a run ended, and what it printed.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) status: ExitStatus,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
-impl Ended {
-    pub(crate) async fn of(process: &mut Process) -> Self {
-        let status = process.wait_exit(SOON).await;
-        let text = |wanted| {
-            let lines = process.lines().into_iter().filter(|line| line.stream == wanted);
-            lines.map(|line| line.text).collect::<Vec<_>>().join("\n")
-        };
-        Self { status, stdout: text(Stream::Stdout), stderr: text(Stream::Stderr) }
-    }
-
-    #[track_caller]
-    pub(crate) fn expect_code(self, code: i32) -> Self {
-        assert_eq!(self.status.code(), Some(code), "{self:?}");
-        self
-    }
 }
 
 /// A JSON array at a path of the golden payloads.

@@ -1,7 +1,6 @@
 //! What must hold under faults, shown on real processes: each scenario starts its own broker, registries, agents and an
 //! observer, does something to them, and asserts what the observer, a consumer, saw.
 
-mod http;
 mod observer;
 mod world;
 

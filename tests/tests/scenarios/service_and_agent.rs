@@ -9,8 +9,8 @@ use muster_schemas::event::{DeregisterReason, Deregistration, Event, EventData, 
 use muster_schemas::query::Request;
 use muster_schemas::subject::{Query, Subject};
 use muster_schemas::{Cause, HealthStatus, Instance};
-use muster_tests::eventually;
 use muster_tests::process::Signal;
+use muster_tests::{eventually, http};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
@@ -181,8 +181,7 @@ async fn request(discovery: &Discovery, number: u64) -> Result<(), String> {
         return Err(format!("no routable instance: {:?}", snapshot.state()));
     }
     let port = ports[usize::try_from(number).unwrap_or(0) % ports.len()];
-    let answer = tokio::task::spawn_blocking(move || crate::http::get(port, "/")).await;
-    answer.map_err(|error| error.to_string())?.map(|_| ()).map_err(|error| format!("port {port}: {error}"))
+    http::get(port, "/").await.map(|_| ()).map_err(|error| format!("port {port}: {error}"))
 }
 
 /// Scenario 7.

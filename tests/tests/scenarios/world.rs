@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::observer::Observer;
 use muster_tests::nats_server::NatsServerBuilder;
-use muster_tests::{NatsServer, Process, ProcessBuilder, bin, eventually, free_port};
+use muster_tests::{NatsServer, Process, ProcessBuilder, bin, eventually, free_port, http};
 
 /// How long anything may take that is expected to happen at once.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -223,10 +223,8 @@ impl Supervised {
 
     /// The number of the service's process, asked of the service itself.
     pub(crate) async fn service_pid(&self) -> i32 {
-        let port = self.port;
         eventually(format!("{} tells its process number", self.key()), SOON, async || {
-            let answer = tokio::task::spawn_blocking(move || crate::http::get(port, "/")).await;
-            let body = answer.map_err(|error| error.to_string())??;
+            let body = http::get(self.port, "/").await?;
             body.parse().map_err(|_| format!("it said {body:?}"))
         })
         .await

@@ -6,20 +6,28 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(2);
-const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+const PATIENCE: Duration = Duration::from_secs(5);
+const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The body of a 200 answer to a GET on a port of this machine.
 ///
 /// # Errors
 /// What came instead, for people.
-pub(crate) async fn get(port: u16, path: &str) -> Result<String, String> {
-    let answer = timeout(PATIENCE, exchange(port, path)).await.map_err(|_| format!("no answer in {PATIENCE:?}"))?;
-    let answer = answer.map_err(|error| error.to_string())?;
+pub async fn get(port: u16, path: &str) -> Result<String, String> {
+    let answer = answer(port, path).await?;
     match answer.split_once("\r\n\r\n") {
         Some((head, body)) if head.starts_with("HTTP/1.1 200") => Ok(body.to_owned()),
         _ => Err(answer.lines().next().unwrap_or("an empty answer").to_owned()),
     }
+}
+
+/// The whole answer to a GET, whatever it is, from its status line on.
+///
+/// # Errors
+/// Why there is none, for people.
+pub async fn answer(port: u16, path: &str) -> Result<String, String> {
+    let answer = timeout(PATIENCE, exchange(port, path)).await.map_err(|_| format!("no answer in {PATIENCE:?}"))?;
+    answer.map_err(|error| error.to_string())
 }
 
 async fn exchange(port: u16, path: &str) -> std::io::Result<String> {
