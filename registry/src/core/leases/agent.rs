@@ -15,7 +15,6 @@ pub(super) struct Agent {
     pub(super) sessions: Vec<Session>,
     /// The life heard last.
     pub(super) heard_session: Option<SessionId>,
-    pub(super) counter: u64,
     pub(super) heard_ms: Option<u64>,
     /// What its last heartbeat claimed, and since when that has differed from what is held.
     pub(super) claimed: Digest,
@@ -39,6 +38,8 @@ pub(super) struct Session {
     /// Sum over what is registered in it, and how much that is.
     pub(super) digest: Digest,
     pub(super) leases: u32,
+    /// Of its last heartbeat.
+    pub(super) counter: u64,
     pub(super) heard: Option<LastBeat>,
 }
 
@@ -75,7 +76,6 @@ impl Agent {
             token,
             sessions: Vec::new(),
             heard_session: None,
-            counter: 0,
             heard_ms: None,
             claimed: Digest::ZERO,
             differs_since_ms: None,
@@ -95,7 +95,7 @@ impl Agent {
     pub(super) fn session_mut(&mut self, id: SessionId) -> &mut Session {
         let place = self.sessions.iter().position(|session| session.id == id);
         let place = place.unwrap_or_else(|| {
-            self.sessions.push(Session { id, digest: Digest::ZERO, leases: 0, heard: None });
+            self.sessions.push(Session { id, digest: Digest::ZERO, leases: 0, counter: 0, heard: None });
             self.sessions.len() - 1
         });
         &mut self.sessions[place]

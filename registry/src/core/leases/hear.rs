@@ -40,7 +40,7 @@ pub enum Unheard {
     Malformed,
     /// Its counter is not above the last one of its session.
     OldCounter,
-    /// Of a session before the one heard last.
+    /// Of a session before the one heard last, in which nothing is registered.
     OldSession,
     /// No room for another agent without leases.
     TooManyStrangers,
@@ -154,16 +154,21 @@ impl Leases {
             return Err(Unheard::Malformed);
         };
         let is_first = agent.heard_session != Some(spoken.session);
-        if agent.heard_session.is_some_and(|heard| spoken.session < heard) {
+        // A life that began after a clock was set back has a smaller session than the one before it. What the log says was
+        // registered in it shows that it is no late message of an old one.
+        let known = agent.session(spoken.session);
+        let holds_leases = known.is_some_and(|session| session.leases > 0);
+        if agent.heard_session.is_some_and(|heard| spoken.session < heard) && !holds_leases {
             return Err(Unheard::OldSession);
         }
-        if !is_first && spoken.counter <= agent.counter {
+        if known.is_some_and(|session| session.heard.is_some() && spoken.counter <= session.counter) {
             return Err(Unheard::OldCounter);
         }
         agent.heard_session = Some(spoken.session);
-        agent.counter = spoken.counter;
         agent.heard_ms = Some(now_ms);
-        agent.session_mut(spoken.session).heard = Some(LastBeat { clock, at: wall });
+        let session = agent.session_mut(spoken.session);
+        session.counter = spoken.counter;
+        session.heard = Some(LastBeat { clock, at: wall });
         if is_first {
             agent.forget_sessions();
         }

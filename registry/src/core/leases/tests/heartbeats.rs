@@ -38,6 +38,20 @@ fn a_new_session_begins_with_any_counter_and_ends_the_old_one() {
 }
 
 #[test]
+fn a_life_that_began_after_a_clock_was_set_back_is_heard_once_something_is_registered_in_it() {
+    let mut bench = Bench::new();
+    bench.register("a", "i", 2, 1);
+    bench.run(1_000, &[("a", 2)]);
+    assert_eq!(unheard(&bench.beat("a", 1)), Some(Unheard::OldSession), "it may be a late message of an old life");
+    bench.register("a", "j", 1, 3);
+    bench.run(TTL_MS + 2_000, &[("a", 1)]);
+    assert_eq!(bench.due(), ["i"]);
+    assert_eq!(unheard(&bench.beat("a", 1)), None);
+    bench.beat_counter -= 1;
+    assert_eq!(unheard(&bench.beat("a", 1)), Some(Unheard::OldCounter), "no message of it counts twice");
+}
+
+#[test]
 fn a_heartbeat_renews_only_what_was_registered_in_its_session() {
     let mut bench = Bench::new();
     bench.register("a", "old", 1, 1);
