@@ -3,8 +3,8 @@
 //! [`vouch`] is the whole of it over a NATS connection, and [`core`] decides; the supervision of processes stands on
 //! top, behind the feature `process`.
 
-pub mod core;
 pub mod vouch;
+pub mod core;
 
 #[cfg(feature = "process")]
 pub mod process;

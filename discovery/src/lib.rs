@@ -12,15 +12,10 @@
 //! not fit is repaired by a snapshot.
 
 pub mod discovery;
-
 pub mod snapshot;
-
 pub mod watch;
-
 pub mod change;
-
 pub mod filter;
-
 pub mod error;
 
 #[cfg(feature = "registrar")]
@@ -31,19 +26,12 @@ pub mod fake;
 
 // Inside: the view decides (core), the driver does, the feed hands on.
 pub mod core;
-
 mod driver;
-
 mod feed;
-
 mod query;
-
 mod signals;
-
 mod connection;
-
 mod cache;
-
 mod clock;
 
 pub use change::{Change, Update, Why};

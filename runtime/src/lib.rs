@@ -30,12 +30,12 @@
 //! let _: Exit = Exit::Success;
 //! ```
 
-pub mod broker;
-pub mod exit;
-pub mod http;
-pub mod logging;
-pub mod metrics;
-pub mod output;
 pub mod settings;
+pub mod logging;
+pub mod broker;
+pub mod metrics;
+pub mod http;
+pub mod output;
 pub mod stop;
+pub mod exit;
 pub mod version;

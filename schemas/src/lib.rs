@@ -4,28 +4,34 @@
 //! from then on. Whoever stores a value keeps the fields that it does not know (`extra`), so that an older registry
 //! passes on what a newer agent says.
 
-pub mod agent;
-pub mod alarm;
-pub mod beacon;
-pub mod change;
-pub mod digest;
-pub mod encode;
-pub mod entry;
-pub mod event;
-pub mod health;
-pub mod heartbeat;
-pub mod id;
-pub mod instance;
-#[cfg(feature = "json-schema")]
-pub mod json_schema;
-pub mod limits;
+// Names and moments.
 pub mod name;
+pub mod id;
+pub mod revision;
+pub mod timestamp;
+pub mod limits;
+pub mod refusal;
+pub mod subject;
+
+// What is in the log, and what a catalog makes of it.
+pub mod event;
+pub mod encode;
+pub mod instance;
+pub mod health;
+pub mod entry;
+pub mod digest;
+
+// What is said beside the log.
+pub mod change;
 pub mod pulse;
 pub mod query;
-pub mod refusal;
-pub mod revision;
-pub mod subject;
-pub mod timestamp;
+pub mod heartbeat;
+pub mod agent;
+pub mod beacon;
+pub mod alarm;
+
+#[cfg(feature = "json-schema")]
+pub mod json_schema;
 
 pub use change::{Cause, Change, ChangeKind};
 pub use digest::Digest;

@@ -17,12 +17,12 @@
 //! # }
 //! ```
 
-pub mod eventually;
-pub mod http;
 pub mod nats_server;
-pub mod port;
 pub mod process;
 pub mod proxy;
+pub mod eventually;
+pub mod http;
+pub mod port;
 pub mod tools;
 mod watchdog;
 

@@ -1,4 +1,4 @@
-//! Which log is in force, and when a replica begins another.
+//! Chains of epochs: which one of a stream is in force, and which may follow it.
 //!
 //! A log begins with an `epoch` event. The first of a stream is accepted whatever it follows; a later one only if it
 //! follows the one in force and is larger. So of several that are appended at once the first wins, and everybody sees
