@@ -226,12 +226,13 @@ impl<V: Vouch> Agent<V> {
 
     /// Readiness: every service that has not ended is registered.
     fn show(&self, members: &[Member]) {
-        let alive = || members.iter().filter(|member| member.standing.borrow().ended.is_none());
-        let missing: Vec<String> = alive()
-            .filter(|member| !member.standing.borrow().is_registered)
-            .map(|member| format!("{}/{}", member.service, member.instance))
-            .collect();
-        self.meters.standing(alive().count(), alive().count() - missing.len());
+        // Each standing is looked at once: services change theirs on other threads meanwhile.
+        let standings = members.iter().map(|member| (member, *member.standing.borrow()));
+        let alive: Vec<_> = standings.filter(|(_, standing)| standing.ended.is_none()).collect();
+        let unregistered = alive.iter().filter(|(_, standing)| !standing.is_registered);
+        let missing: Vec<String> =
+            unregistered.map(|(member, _)| format!("{}/{}", member.service, member.instance)).collect();
+        self.meters.standing(alive.len(), alive.len() - missing.len());
         let Some(http) = &self.http else { return };
         http.set(if missing.is_empty() {
             Readiness::ready("registered")
