@@ -101,11 +101,18 @@ fn a_checkpoint_of_a_log_that_was_lost_is_not_begun_from() {
     periods(&mut world, 2);
     let epoch = world.nodes[0].replica.status(world.now_ms).epoch;
     world.stream = None;
-    world.until(10_000, "another log", |world| world.nodes[0].replica.status(world.now_ms).epoch != epoch);
+    world.until(10_000, "another log", |world| world.nodes[0].replica.status(world.now_ms).epoch > epoch);
+    world.store.is_full = true;
+    for number in 0..5 {
+        world.start_agent(&format!("web{number}"), &["orders"]);
+    }
     world.run(1_000);
+    let longest = world.store.checkpoints.keys().map(muster_schemas::Revision::sequence).max();
+    assert!(longest < world.stream.as_ref().map(|stream| stream.last_sequence), "the new log is longer");
     assert!(world.store.checkpoints.keys().all(|checkpoint| Some(checkpoint.epoch()) == epoch));
     let index = joins(&mut world);
     assert!(!world.reports_of(index).contains("begins from"), "{}", world.reports_of(index));
+    assert_eq!(world.store.loads, [], "its name says enough");
 }
 
 #[test]
@@ -184,6 +191,8 @@ fn all_replicas_stopped_and_the_log_trimmed_the_next_one_serves_everything_in_th
 #[test]
 fn a_replica_that_was_away_while_the_log_was_trimmed_begins_again_and_appends_nothing() {
     let mut world = world_with_periods(2, Some(0));
+    world.start_agent("web1", &["orders"]);
+    world.run(1_000);
     world.set_connected(1, false);
     periods(&mut world, 6);
     let epoch = world.nodes[0].replica.status(world.now_ms).epoch;
