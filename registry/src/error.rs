@@ -37,6 +37,16 @@ pub enum RegistryError {
         /// What it said.
         reason: String,
     },
+    /// The state directory cannot be used.
+    #[error(
+        "the state directory {directory} cannot be used: {reason}; choose another --state-dir, or make it writable"
+    )]
+    StateDirectory {
+        /// The directory.
+        directory: String,
+        /// What happened.
+        reason: String,
+    },
     /// A connection ended for good.
     #[error("the connection {connection} was closed")]
     Closed {
@@ -55,7 +65,7 @@ impl ExitReason for RegistryError {
         match self {
             Self::Broker(error) => error.exit(),
             Self::Http(error) => error.exit(),
-            Self::StreamDiffers { .. } => Exit::Configuration,
+            Self::StreamDiffers { .. } | Self::StateDirectory { .. } => Exit::Configuration,
             Self::StreamUnknown { .. } | Self::Closed { .. } => Exit::BrokerUnavailable,
         }
     }

@@ -44,7 +44,7 @@ pub(crate) struct Facts {
 }
 
 #[derive(Debug)]
-struct StoredEvent {
+pub(crate) struct StoredEvent {
     sequence: u64,
     at: Timestamp,
     subject: String,
@@ -70,7 +70,12 @@ impl Found {
 }
 
 impl StoredEvent {
-    fn as_record(&self) -> Record<'_> {
+    /// When the stream stored it.
+    pub(crate) fn at(&self) -> Timestamp {
+        self.at
+    }
+
+    pub(crate) fn as_record(&self) -> Record<'_> {
         Record { sequence: self.sequence, at: self.at, subject: &self.subject, payload: &self.payload }
     }
 }
@@ -132,7 +137,7 @@ struct Stored {
 }
 
 /// One event, from the stream's leader: a direct get may be answered by a copy that lags.
-async fn event(
+pub(crate) async fn event(
     client: &Client,
     subjects: &Subjects,
     wanted: Value,

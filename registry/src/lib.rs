@@ -6,6 +6,7 @@
 pub mod core;
 
 mod broker_api;
+mod checkpoint_store;
 mod clock;
 mod error;
 mod inspection;
@@ -18,7 +19,9 @@ mod queries;
 mod run;
 mod settings;
 mod shell;
+mod state_file;
 mod stream;
+mod trimming;
 
 pub use error::RegistryError;
 pub use metrics::metric_docs;

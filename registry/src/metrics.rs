@@ -6,7 +6,7 @@ use muster_runtime::metrics::{Counter, Family, Gauge, MetricDoc, Metrics, Unit};
 use muster_schemas::query::{ErrorCode, Status};
 use prometheus_client::encoding::EncodeLabelSet;
 
-use crate::core::replica::Counters;
+use crate::core::replica::{Counters, Kept};
 use crate::queries::Endpoint;
 
 /// Told apart by what became of an event.
@@ -33,7 +33,7 @@ type CoreCounter = (&'static str, &'static str, ReadCounter);
 
 type ReadCounter = fn(&Counters) -> u64;
 
-const CORE_COUNTERS: [CoreCounter; 18] = [
+const CORE_COUNTERS: [CoreCounter; 24] = [
     ("changes_published", "Changes that this replica published", |core| core.changes_published),
     ("changes_hedged", "Changes published because the publisher before this replica did not", |core| {
         core.changes_hedged
@@ -54,6 +54,16 @@ const CORE_COUNTERS: [CoreCounter; 18] = [
     ("logs_broken", "Logs believed to be broken", |core| core.logs_broken),
     ("messages_refused", "Messages of other replicas unreadable or of no use", |core| core.messages_refused),
     ("alarms", "Alarms raised", |core| core.alarms),
+    ("checkpoints_saved", "Checkpoints written and read back", |core| core.checkpoints_saved),
+    ("checkpoints_failed", "Checkpoints that could not be written, or not be read back", |core| {
+        core.checkpoints_failed
+    }),
+    ("checkpoints_broken", "Checkpoints skipped because they were broken, or of another log", |core| {
+        core.checkpoints_broken
+    }),
+    ("states_saved", "Times that the catalog was written to the state directory", |core| core.states_saved),
+    ("states_failed", "Times that the catalog could not be written to the state directory", |core| core.states_failed),
+    ("events_trimmed", "Events that went when the log's head was trimmed", |core| core.events_trimmed),
 ];
 
 type CoreGauge = (&'static str, Unit, &'static str, ReadGauge);
@@ -80,6 +90,9 @@ const CORE_GAUGES: [CoreGauge; 9] = [
 pub(crate) struct CoreMetrics {
     counters: Vec<(Counter, ReadCounter)>,
     gauges: Vec<(Gauge, ReadGauge)>,
+    checkpoint_age: Gauge,
+    checkpoint_size: Gauge,
+    checkpoint_revision: Gauge,
     events: Family<Outcome, Counter>,
     proposed: Family<Kind, Counter>,
 }
@@ -91,13 +104,20 @@ impl CoreMetrics {
         Self {
             counters: counters.into(),
             gauges: gauges.into(),
+            checkpoint_age: metrics.gauge(
+                "checkpoint_age",
+                Unit::Seconds,
+                "Time since this replica wrote a checkpoint or began from one",
+            ),
+            checkpoint_size: metrics.gauge("checkpoint_size", Unit::Bytes, "Size of the checkpoint written last"),
+            checkpoint_revision: metrics.gauge("checkpoint_revision", Unit::None, "Revision of that checkpoint"),
             events: metrics.counters("events_folded", &["outcome"], "Events of the log folded, by what became of them"),
             proposed: metrics.counters("events_proposed", &["kind"], "Events proposed, by kind"),
         }
     }
 
     /// Shows the present numbers.
-    pub(crate) fn show(&self, counters: &Counters, status: &Status) {
+    pub(crate) fn show(&self, counters: &Counters, status: &Status, checkpoint: Option<Kept>) {
         let set = |counter: &Counter, value: u64| counter.inner().store(value, Ordering::Relaxed);
         for (counter, read) in &self.counters {
             set(counter, read(counters));
@@ -108,8 +128,16 @@ impl CoreMetrics {
         for (kind, count) in &counters.proposed {
             set(&self.proposed.get_or_create(&Kind { kind }), *count);
         }
+        let set = |gauge: &Gauge, value: u64| {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        };
         for (gauge, read) in &self.gauges {
-            gauge.set(i64::try_from(read(status)).unwrap_or(i64::MAX));
+            set(gauge, read(status));
+        }
+        if let Some(checkpoint) = checkpoint {
+            set(&self.checkpoint_age, checkpoint.age_ms / 1_000);
+            set(&self.checkpoint_size, checkpoint.bytes);
+            set(&self.checkpoint_revision, checkpoint.revision.sequence());
         }
     }
 }

@@ -12,7 +12,9 @@ use muster_schemas::{ReplicaId, Subjects};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::checkpoint_store::Store;
 use crate::clock::Clock;
+use crate::core::catalog::checkpoint::Checkpoint;
 use crate::core::io::Effects;
 use crate::core::replica::{Replica, ReplicaSettings, Timing};
 use crate::error::RegistryError;
@@ -23,6 +25,7 @@ use crate::proposals;
 use crate::queries::{Queries, QuerySettings, Shown};
 use crate::settings::RegistrySettings;
 use crate::shell::{Answer, Hands, Shell, Sources, Tools, in_batches};
+use crate::state_file::{StateError, StateFile};
 use crate::stream;
 
 /// Batches of the log that may wait for the core.
@@ -31,6 +34,8 @@ const DELIVERIES_MAX: usize = 4;
 const ANSWERS_MAX: usize = 1_024;
 /// Questions for the core's status under way at once.
 const STATUSES_MAX: usize = 64;
+/// Requests to the store for checkpoints that may wait.
+const STORE_JOBS_MAX: usize = 16;
 /// How long the last messages have to leave.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the tasks have to end by themselves.
@@ -76,7 +81,11 @@ async fn connect_and_work(
         settings,
         subjects: Subjects::new(settings.broker.prefix.clone(), settings.broker.namespace.clone()),
         replica: settings.replica(),
-        timing: Timing { listen_ms: settings.listen_period.as_ms(), ..Timing::default() },
+        timing: Timing {
+            listen_ms: settings.listen_period.as_ms(),
+            checkpoint_ms: settings.checkpoint_period.as_ms(),
+            ..Timing::default()
+        },
         metrics,
     };
     let links = Links::connect(settings, &parts.subjects, &parts.replica).await?;
@@ -123,14 +132,20 @@ async fn work(
         cursor_period_ms: settings.cursor_period.as_ms(),
         head_age_ms_max: timing.head_age_ms_max,
     };
-    let core = Replica::new(core, clock.now_ms());
+    let mut core = Replica::new(core, clock.now_ms());
+    core.keep(settings.keeping());
+    let (state, remembered) = open_state(settings, subjects)?;
+    if let Some(remembered) = remembered {
+        core.remember(remembered);
+    }
     let (snapshots, snapshot) = watch::channel(core.snapshot());
     let (statuses, status_requests) = mpsc::channel(STATUSES_MAX);
     let queries = links.queries.client().clone();
     let shown = Shown { metrics: QueryMetrics::register(metrics), readiness };
     let queries = Queries::start(query_settings, clock, queries, snapshot, statuses, shown).await?;
 
-    let (sources, hands, recheck_output) = connect_shell(parts, links, status_requests, tasks).await?;
+    let (sources, mut hands, recheck_output) = connect_shell(parts, links, status_requests, tasks).await?;
+    hands.keep_state_in(state);
     let shell = Shell {
         clock,
         replica: core,
@@ -228,6 +243,20 @@ async fn connect_shell(
             let _ = answers.send(Answer::Proposed(proposed)).await;
         })
     });
+    let (store, jobs) = mpsc::channel(STORE_JOBS_MAX);
+    tasks.spawn({
+        let store = Store {
+            broker: settings.broker.clone(),
+            role: role(replica, "checkpoints").ends_at_disconnect(),
+            subjects: subjects.clone(),
+            timing: timing.clone(),
+        };
+        let answers = answers.clone();
+        store.run(jobs, async move |done| {
+            // Nobody left to tell: the shell ends.
+            let _ = answers.send(Answer::Store(done)).await;
+        })
+    });
     let hands = Hands::new(Tools {
         broker: settings.broker.clone(),
         inspection_role: role(replica, "inspection").ends_at_disconnect(),
@@ -239,8 +268,33 @@ async fn connect_shell(
         answers,
         deliveries,
         proposals: batches,
+        store,
     });
     Ok((sources, hands, recheck))
+}
+
+/// The file in the state directory, if there is to be one, and what an earlier process left there. A broken one is put
+/// aside: without it a registry is no worse off than without a state directory.
+fn open_state(
+    settings: &RegistrySettings,
+    subjects: &Subjects,
+) -> Result<(Option<StateFile>, Option<Checkpoint>), RegistryError> {
+    let Some(directory) = &settings.state_dir else {
+        return Ok((None, None));
+    };
+    let unusable =
+        |reason: String| RegistryError::StateDirectory { directory: directory.display().to_string(), reason };
+    let state = StateFile::open(directory, subjects).map_err(|error| unusable(error.to_string()))?;
+    let remembered = match state.read() {
+        Ok(remembered) => remembered,
+        Err(StateError::Io(error)) => return Err(unusable(error.to_string())),
+        Err(StateError::Checkpoint(error)) => {
+            let aside = state.put_aside().map_err(|error| unusable(error.to_string()))?;
+            tracing::error!(path = %aside.display(), "the state is not used, and was put aside: {error}");
+            None
+        }
+    };
+    Ok((Some(state), remembered))
 }
 
 async fn listen(connection: &Connection, subject: String) -> Result<Subscriber, RegistryError> {

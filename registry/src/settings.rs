@@ -7,6 +7,8 @@ use muster_runtime::http::HttpSettings;
 use muster_runtime::settings::{Check, Period};
 use muster_schemas::ReplicaId;
 
+use crate::core::replica::Keeping;
+
 /// Folds the log of a namespace into a catalog, publishes its changes and answers queries from it.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Registry")]
@@ -41,6 +43,19 @@ pub struct RegistrySettings {
     /// File with that user's password
     #[arg(long, value_name = "FILE", help_heading = "Registry")]
     pub answers_password_file: Option<PathBuf>,
+    /// Directory on the local disk for the catalog, from which intents and static instances return if the broker loses
+    /// everything while no registry runs
+    #[arg(long, value_name = "DIRECTORY", help_heading = "Registry")]
+    pub state_dir: Option<PathBuf>,
+    /// Events of the log older than this are deleted once a checkpoint stands for them [default: none are]
+    #[arg(long, value_name = "PERIOD", help_heading = "Registry")]
+    pub history_age: Option<Period>,
+    /// The log is cut down to about so many bytes, as far as a checkpoint stands for what goes [default: it is not]
+    #[arg(long, value_name = "BYTES", help_heading = "Registry")]
+    pub history_bytes: Option<u64>,
+    /// How often a checkpoint is written while there are events
+    #[arg(long, value_name = "PERIOD", default_value = "5m", help_heading = "Registry")]
+    pub checkpoint_period: Period,
     /// How long a query waits for its `min_revision`
     #[arg(long, value_name = "PERIOD", default_value = "500ms", hide = true)]
     pub query_wait: Period,
@@ -55,12 +70,20 @@ pub struct RegistrySettings {
 /// The most copies that a broker makes of a stream.
 const STREAM_REPLICAS_MAX: usize = 5;
 
+/// More often, and writing would never end.
+const CHECKPOINT_PERIOD_MIN: Period = Period::from_secs(1);
+/// More seldom, and a start would take longer than is promised.
+const CHECKPOINT_PERIOD_MAX: Period = Period::from_secs(300);
+
 impl RegistrySettings {
     /// To be called from the program's own check.
     pub fn check(&mut self, check: &mut Check) {
         self.broker.check(check);
         if self.stream_replicas.is_some_and(|count| !(1..=STREAM_REPLICAS_MAX).contains(&count)) {
             check.refuse("stream_replicas", "must be from 1 to 5; 3 suits a cluster");
+        }
+        if !(CHECKPOINT_PERIOD_MIN..=CHECKPOINT_PERIOD_MAX).contains(&self.checkpoint_period) {
+            check.refuse("checkpoint_period", "must be from 1s to 5m");
         }
         for (key, file) in [
             ("answers_creds", &self.answers_creds),
@@ -107,6 +130,15 @@ impl RegistrySettings {
             .or_else(made_up)
             .or_else(plain)
             .unwrap_or_else(|| unreachable!("a name of letters and digits is a name"))
+    }
+
+    /// What is kept beside the log, and how much of the log.
+    pub(crate) fn keeping(&self) -> Keeping {
+        Keeping {
+            state: self.state_dir.is_some(),
+            history_age_ms: self.history_age.map(Period::as_ms),
+            history_bytes: self.history_bytes,
+        }
     }
 
     /// What a reply subject must begin with: whole tokens.

@@ -15,6 +15,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 pub(crate) use hands::{Answer, Hands, Tools};
 
+use crate::checkpoint_store::Done;
 use crate::clock::Clock;
 use crate::core::io::{Effects, Input, Record};
 use crate::core::replica::{Replica, Snapshot};
@@ -72,6 +73,7 @@ impl Shell {
     /// A connection was closed for good.
     pub(crate) async fn run(mut self, mut sources: Sources, tick: Duration, stop: &Stop) -> Result<(), RegistryError> {
         let end = self.work(&mut sources, tick, stop).await;
+        self.keep_last_state().await;
         self.hands.end().await;
         match end {
             End::Asked => Ok(()),
@@ -131,7 +133,13 @@ impl Shell {
         let now_ms = self.clock.now_ms();
         if now_ms.saturating_sub(self.metrics_shown_ms) >= METRICS_EVERY_MS {
             self.metrics_shown_ms = now_ms;
-            self.metrics.show(self.replica.counters(), &self.replica.status(now_ms));
+            self.metrics.show(self.replica.counters(), &self.replica.status(now_ms), self.replica.newest_checkpoint());
+        }
+    }
+
+    async fn keep_last_state(&self) {
+        if let Some(checkpoint) = self.replica.state_to_keep() {
+            self.hands.save_last_state(checkpoint).await;
         }
     }
 
@@ -174,6 +182,15 @@ impl Shell {
             Answer::Proposed(proposed) => {
                 Input::Proposed { batch: proposed.batch, acknowledged: proposed.acknowledged }
             }
+            Answer::Store(Done::Listed { list, checkpoints }) => {
+                Input::CheckpointsListed { list: *list, checkpoints: checkpoints.as_deref() }
+            }
+            Answer::Store(Done::Loaded { load, found }) => {
+                Input::CheckpointLoaded { load: *load, found: found.as_loaded() }
+            }
+            Answer::Store(Done::Saved { save, bytes }) => Input::CheckpointSaved { save: *save, bytes: *bytes },
+            Answer::Store(Done::Trimmed { events }) => Input::LogTrimmed { events: *events },
+            Answer::StateSaved(saved) => Input::StateSaved { saved: *saved },
         };
         self.step(input);
     }

@@ -6,6 +6,7 @@
 
 mod agent_events;
 mod carry;
+pub mod checkpoint;
 mod conflicts;
 mod fold;
 mod forget;
@@ -82,6 +83,14 @@ pub struct EventMark {
     pub id: Option<Arc<str>>,
     /// The stream's timestamp of it.
     pub at: Timestamp,
+}
+
+impl EventMark {
+    /// Whether it is the mark of this message.
+    #[must_use]
+    pub fn is_of(&self, record: &Record<'_>) -> bool {
+        self.at == record.at && self.id.as_deref() == Event::peek_id(record.payload).as_deref()
+    }
 }
 
 /// An instance may have one intent of each kind.
@@ -161,9 +170,7 @@ impl Catalog {
     /// the log has broken.
     #[must_use]
     pub fn folded_last(&self, record: &Record<'_>) -> bool {
-        let same =
-            |mark: &EventMark| mark.at == record.at && mark.id.as_deref() == Event::peek_id(record.payload).as_deref();
-        self.revision == record.sequence && self.last_event.as_ref().is_some_and(same)
+        self.revision == record.sequence && self.last_event.as_ref().is_some_and(|mark| mark.is_of(record))
     }
 
     /// All services, in byte order of their names; those of which only tombstones are left included.

@@ -7,7 +7,10 @@
 
 use bytes::Bytes;
 use muster_schemas::agent::ProbeReply;
-use muster_schemas::{AgentId, Timestamp};
+use muster_schemas::{AgentId, Revision, Timestamp};
+
+use super::catalog::EventMark;
+use super::catalog::checkpoint::Checkpoint;
 
 /// Something happened outside.
 #[derive(Debug, Clone)]
@@ -90,6 +93,49 @@ pub enum Input<'a> {
         /// may be in the log.
         acknowledged: bool,
     },
+
+    /// The answer to [`Effect::ListCheckpoints`].
+    CheckpointsListed {
+        /// Which question.
+        list: u64,
+        /// All that are there, in any order; none when the store could not be asked.
+        checkpoints: Option<&'a [Revision]>,
+    },
+    /// The answer to [`Effect::LoadCheckpoint`].
+    CheckpointLoaded {
+        /// Which request.
+        load: u64,
+        /// What was found.
+        found: Loaded<'a>,
+    },
+    /// The answer to [`Effect::SaveCheckpoint`].
+    CheckpointSaved {
+        /// Which request.
+        save: u64,
+        /// How many bytes were written and read back; none when that failed.
+        bytes: Option<u64>,
+    },
+    /// The answer to [`Effect::TrimLog`].
+    LogTrimmed {
+        /// How many events went; none when it failed.
+        events: Option<u64>,
+    },
+    /// The answer to [`Effect::SaveState`].
+    StateSaved {
+        /// Whether it is on the disk.
+        saved: bool,
+    },
+}
+
+/// What was found of a checkpoint.
+#[derive(Debug, Clone)]
+pub enum Loaded<'a> {
+    /// All of it, unharmed.
+    Whole(&'a Checkpoint),
+    /// It is there and cannot be used, or it is there no more; for people.
+    Broken(&'a str),
+    /// The store could not be asked, or stopped in the middle. Proves nothing.
+    Unreachable(&'a str),
 }
 
 /// What the log looked like when it was inspected.
@@ -205,10 +251,50 @@ pub enum Effect {
         events: Vec<ProposedEvent>,
     },
 
+    /// Name all checkpoints; answer with [`Input::CheckpointsListed`]. None when there is no store for them yet.
+    ListCheckpoints {
+        /// Repeated in the answer.
+        list: u64,
+    },
+    /// Read a checkpoint; answer with [`Input::CheckpointLoaded`].
+    LoadCheckpoint {
+        /// Repeated in the answer.
+        load: u64,
+        /// Which one.
+        checkpoint: Revision,
+    },
+    /// Write a checkpoint under its revision, then read it back; answer with [`Input::CheckpointSaved`]. One that is there
+    /// already is not written again, and read back all the same.
+    SaveCheckpoint {
+        /// Repeated in the answer.
+        save: u64,
+        /// What to write.
+        checkpoint: Box<Checkpoint>,
+    },
+    /// Delete these checkpoints. No answer: the next list shows it.
+    DeleteCheckpoints(Vec<Revision>),
+    /// Trim the head of the log; answer with [`Input::LogTrimmed`].
+    TrimLog(Trim),
+    /// Write the checkpoint to the local disk in place of the one before; answer with [`Input::StateSaved`].
+    SaveState(Box<Checkpoint>),
+
     /// Join (`true`) or leave (`false`) the queue group that answers queries. `query.status` is answered always.
     Serve(bool),
     /// A sentence for the log.
     Report(Severity, String),
+}
+
+/// How much of the log's head may go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trim {
+    /// The first event that must stay.
+    pub below: u64,
+    /// What must stand there. If something else does, or nothing, then nothing may go.
+    pub mark: EventMark,
+    /// Events before this time go.
+    pub since: Option<Timestamp>,
+    /// So many of the oldest events go that the rest take about so many bytes.
+    pub bytes_max: Option<u64>,
 }
 
 /// A message on the publish connection.

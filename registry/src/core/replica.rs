@@ -1,9 +1,11 @@
 //! One registry replica, pure: what it knows, and what it does about what happens.
 //!
-//! Reading order: here what goes in is handed out; `locating` finds out which log is in force and where it begins;
+//! Reading order: here what goes in is handed out; `locating` finds out which log is in force, `beginning` where to begin;
 //! `folding` takes its events in; `publishing` sends changes, pulses and beacons; `proposing` puts events into the log.
 
 mod announcing;
+mod beginning;
+mod checkpoints;
 mod continuity;
 mod counters;
 mod epochs;
@@ -16,16 +18,20 @@ mod proposals;
 mod proposing;
 mod publishing;
 mod pulses;
+mod remembering;
 mod ring;
 mod snapshot;
 mod timing;
 
 use muster_schemas::{EpochId, EventKind, ReplicaId, Subjects, Timestamp};
 
+pub use checkpoints::{Keeping, Kept};
 pub use counters::Counters;
 pub use snapshot::Snapshot;
 pub use timing::Timing;
 
+use self::beginning::Beginning;
+use self::checkpoints::Checkpoints;
 use self::continuity::Continuity;
 use self::epochs::KnownEpochs;
 use self::liveness::Liveness;
@@ -71,6 +77,8 @@ pub struct Replica {
     minting: Minting,
     phase: Phase,
     continuity: Continuity,
+    beginning: Beginning,
+    checkpoints: Checkpoints,
     known: KnownEpochs,
     catalog: Catalog,
     /// Catalogs of lost logs, the newest last.
@@ -129,6 +137,8 @@ impl Replica {
             minting: Minting::default(),
             phase: Phase::Locating,
             continuity: Continuity::default(),
+            beginning: Beginning::default(),
+            checkpoints: Checkpoints::default(),
             known: KnownEpochs::default(),
             catalog: Catalog::default(),
             aside: Vec::new(),
@@ -190,6 +200,11 @@ impl Replica {
             Input::Probed { probe, outcome } => self.probed(probe, &outcome),
             Input::Announced { request, instances } => self.liveness.announcing.announced(now_ms, request, instances),
             Input::Proposed { batch, acknowledged } => self.proposed(batch, acknowledged),
+            Input::CheckpointsListed { list, checkpoints } => self.checkpoints_listed(list, checkpoints, effects),
+            Input::CheckpointLoaded { load, found } => self.checkpoint_loaded(load, &found, effects),
+            Input::CheckpointSaved { save, bytes } => self.checkpoint_saved(save, bytes, effects),
+            Input::LogTrimmed { events } => self.log_trimmed(events),
+            Input::StateSaved { saved } => self.state_saved(saved),
         }
     }
 
@@ -214,6 +229,9 @@ impl Replica {
         self.look_after_leases(effects);
         self.ask_to_announce(effects);
         self.propose(effects);
+        self.look_again();
+        self.keep_checkpoints(effects);
+        self.keep_state(effects);
     }
 
     fn report_suspicion(&mut self, effects: &mut Effects) {

@@ -13,11 +13,14 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::broker_api::{AskError, ask};
-use crate::core::io::{Effect, Outgoing, ProbeOutcome, Severity};
+use crate::checkpoint_store::{Done, Found as FoundCheckpoint, Job};
+use crate::core::catalog::checkpoint::Checkpoint;
+use crate::core::io::{Effect, Loaded, Outgoing, ProbeOutcome, Severity};
 use crate::core::replica::Timing;
 use crate::inspection::{self, Found, Wanted};
 use crate::log_reader::{Delivery, LogReader};
 use crate::proposals::{Batch, Proposed};
+use crate::state_file::StateFile;
 use crate::stream;
 
 /// Requests to agents under way at once; one more has failed at once, and the core asks again.
@@ -32,6 +35,18 @@ pub(crate) enum Answer {
     Probed { probe: u64, outcome: Probed },
     Announced { request: u64, instances: Option<u32> },
     Proposed(Proposed),
+    Store(Done),
+    StateSaved(bool),
+}
+
+impl FoundCheckpoint {
+    pub(crate) fn as_loaded(&self) -> Loaded<'_> {
+        match self {
+            Self::Whole(checkpoint) => Loaded::Whole(checkpoint),
+            Self::Broken(reason) => Loaded::Broken(reason),
+            Self::Unreachable(reason) => Loaded::Unreachable(reason),
+        }
+    }
 }
 
 /// What became of a probe; owns what [`ProbeOutcome`] borrows.
@@ -68,6 +83,7 @@ pub(crate) struct Tools {
     pub(crate) answers: mpsc::Sender<Answer>,
     pub(crate) deliveries: mpsc::Sender<Delivery>,
     pub(crate) proposals: mpsc::Sender<Batch>,
+    pub(crate) store: mpsc::Sender<Job>,
 }
 
 /// Performs effects, in order; what they began ends with it.
@@ -78,6 +94,8 @@ pub(crate) struct Hands {
     reader: Option<LogReader>,
     inspecting: Option<AbortHandle>,
     output: Output,
+    /// Where the catalog is kept on the local disk, if it is.
+    state: Option<StateFile>,
 }
 
 /// Whether messages can leave.
@@ -97,7 +115,13 @@ impl Hands {
             reader: None,
             inspecting: None,
             output: Output::Shut,
+            state: None,
         }
+    }
+
+    /// Where the catalog is to be kept on the local disk, if it is to be.
+    pub(crate) fn keep_state_in(&mut self, state: Option<StateFile>) {
+        self.state = state;
     }
 
     /// Opens or shuts the way out.
@@ -164,6 +188,12 @@ impl Hands {
             Effect::Probe { probe, agent } => self.probe(probe, &agent),
             Effect::Announce { request, agent, payload } => self.announce(request, &agent, payload),
             Effect::Propose { batch, events } => self.propose(batch, events),
+            Effect::ListCheckpoints { list } => self.in_store(Job::List { list }),
+            Effect::LoadCheckpoint { load, checkpoint } => self.in_store(Job::Load { load, checkpoint }),
+            Effect::SaveCheckpoint { save, checkpoint } => self.in_store(Job::Save { save, checkpoint }),
+            Effect::DeleteCheckpoints(checkpoints) => self.in_store(Job::Delete(checkpoints)),
+            Effect::TrimLog(trim) => self.in_store(Job::Trim(trim)),
+            Effect::SaveState(checkpoint) => self.save_state(*checkpoint),
             // Shown by the snapshot; the task that answers also looks at its age, and so needs no second word.
             Effect::Serve(_) => {}
             Effect::Report(severity, text) => report(severity, &text),
@@ -252,6 +282,28 @@ impl Hands {
         }
     }
 
+    /// Beyond what may wait nothing is accepted; the core asks again when the time for an answer is over.
+    fn in_store(&self, job: Job) {
+        if self.tools.store.try_send(job).is_err() {
+            tracing::warn!("too many requests to the store for checkpoints are under way");
+        }
+    }
+
+    fn save_state(&mut self, checkpoint: Checkpoint) {
+        let (state, answers) = (self.state.clone(), self.tools.answers.clone());
+        self.tasks.spawn_blocking(move || {
+            let saved = state.is_some_and(|state| save_state(&state, &checkpoint));
+            let _ = answers.blocking_send(Answer::StateSaved(saved));
+        });
+    }
+
+    /// Keeps the catalog for the next process, and waits until it is on the disk.
+    pub(crate) async fn save_last_state(&self, checkpoint: Checkpoint) {
+        let Some(state) = self.state.clone() else { return };
+        // A panic there would have been reported by the runtime.
+        let _ = tokio::task::spawn_blocking(move || save_state(&state, &checkpoint)).await;
+    }
+
     fn propose(&mut self, batch: u64, events: Vec<crate::core::io::ProposedEvent>) {
         let refused = Proposed { batch, acknowledged: false };
         if self.tools.proposals.try_send(Batch { batch, events }).is_err() {
@@ -276,6 +328,19 @@ async fn inspect_afresh(
         Ok(Err(error)) => Found::Unreachable(error.to_string()),
         Err(_) => Found::Unreachable(format!("no connection within {} ms", timeout.as_millis())),
     }
+}
+
+/// Whether it is on the disk.
+fn save_state(state: &StateFile, checkpoint: &Checkpoint) -> bool {
+    let path = state.path().display();
+    match state.write(checkpoint) {
+        Ok(bytes) => tracing::debug!(bytes, revision = checkpoint.revision().sequence(), %path, "state saved"),
+        Err(error) => {
+            limited("state", |suppressed| tracing::warn!(suppressed, %path, "the state was not saved: {error}"));
+            return false;
+        }
+    }
+    true
 }
 
 fn report(severity: Severity, text: &str) {

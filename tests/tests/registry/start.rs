@@ -99,7 +99,12 @@ authorization { users = [
             "muster.default.agent.*.probe", "muster.default.agent.*.announce", "muster.default.agent.*.notice",
             "$JS.API.INFO", "$JS.API.STREAM.INFO.MUSTER_default", "$JS.API.STREAM.CREATE.MUSTER_default",
             "$JS.API.STREAM.MSG.GET.MUSTER_default", "$JS.API.CONSUMER.CREATE.MUSTER_default.>",
-            "$JS.API.CONSUMER.DELETE.MUSTER_default.>", "$JS.FC.>", "_INBOX.r1.>"
+            "$JS.API.CONSUMER.DELETE.MUSTER_default.>", "$JS.API.STREAM.PURGE.MUSTER_default", "$JS.FC.>",
+            "$JS.API.STREAM.INFO.OBJ_MUSTER_default_checkpoints", "$JS.API.STREAM.CREATE.OBJ_MUSTER_default_checkpoints",
+            "$JS.API.STREAM.PURGE.OBJ_MUSTER_default_checkpoints",
+            "$JS.API.CONSUMER.CREATE.OBJ_MUSTER_default_checkpoints",
+            "$JS.API.CONSUMER.CREATE.OBJ_MUSTER_default_checkpoints.>",
+            "$JS.API.DIRECT.GET.OBJ_MUSTER_default_checkpoints.>", "$O.MUSTER_default_checkpoints.>", "_INBOX.r1.>"
         ] }
         subscribe: { allow: [
             "muster.default.heartbeat.>", "muster.default.change.>", "muster.default.pulse.>",
@@ -120,12 +125,23 @@ async fn exactly_the_documented_permissions_are_enough_and_answers_need_few() {
     let password = password.path().to_str().unwrap();
     let identities = ["--user", "registry", "--password-file", password];
     let answers = ["--answers-user", "answers", "--answers-password-file", password];
-    let registry = start_ready(&broker, &client, "r1", &[identities, answers].concat()).await;
+    let periods = ["--checkpoint-period", "1s", "--history-age", "0s"];
+    let arguments = [&identities[..], &answers, &periods].concat();
+    let mut registry = start_ready(&broker, &client, "r1", &arguments).await;
     let mut changes = listen(&client, "change.orders").await;
     let sequence = register(&client, "orders", "a", 1).await;
     assert_eq!(next_change(&mut changes).await.revision, sequence);
     answered(&client, "query.service.orders", json!({ "min_revision": [null, sequence] })).await;
     client.request("$SRV.PING.muster-registry.r1", "".into()).await.unwrap();
-    let refused: Vec<_> = registry.lines().into_iter().filter(|line| line.text.contains("refuses")).collect();
+    for number in 0..5 {
+        let sequence = register(&client, "orders", "a", 2 + number).await;
+        registry.wait_for_line(&format!("-{sequence:020} of"), SOON).await;
+    }
+    registry.wait_for_line("head was trimmed", SOON).await;
+    assert!(registry.stop(SOON).await.success());
+    let again = start_ready(&broker, &client, "r1", &arguments).await;
+    again.wait_for_line("begins from checkpoint", SOON).await;
+    let refused: Vec<_> =
+        registry.lines().into_iter().chain(again.lines()).filter(|line| line.text.contains("refuses")).collect();
     assert!(refused.is_empty(), "{refused:?}");
 }

@@ -18,6 +18,7 @@ pub(crate) struct Broker {
     pub(crate) stream: Option<Stream>,
     /// Copies of the disk, for a later restart with one of them.
     pub(crate) copies: Vec<Stream>,
+    pub(crate) checkpoints: super::checkpoints::Store,
     /// How far its host's clock is off.
     pub(crate) clock_ms: i64,
     created: i64,
@@ -25,7 +26,7 @@ pub(crate) struct Broker {
 
 impl Default for Broker {
     fn default() -> Self {
-        Self { up: true, stream: None, copies: Vec::new(), clock_ms: 0, created: 0 }
+        Self { up: true, stream: None, copies: Vec::new(), checkpoints: Default::default(), clock_ms: 0, created: 0 }
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod agents;
 mod broker;
+mod checkpoints;
 mod consumers;
 mod coverage;
 mod faults;

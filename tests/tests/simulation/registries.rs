@@ -63,7 +63,15 @@ struct Batch {
 
 /// Durations of the registries: the contract's, but for the longest waits.
 pub(crate) fn timing() -> Timing {
-    Timing { tick_ms: 50, recover_ms: 6_000, announce_again_ms: 8_000, announced_settle_ms: 3_000, ..Timing::default() }
+    Timing {
+        tick_ms: 50,
+        recover_ms: 6_000,
+        announce_again_ms: 8_000,
+        announced_settle_ms: 3_000,
+        checkpoint_ms: 4_000,
+        checkpoint_retry_ms: 2_000,
+        ..Timing::default()
+    }
 }
 
 impl Registry {
@@ -184,12 +192,13 @@ impl World {
             Work::Deadline(request) => self.registry_waited(index, request, &mut effects),
             Work::Query { subject, payload, reply } => self.question(index, &subject, &payload, reply),
             Work::QueryDeadline => self.give_up_questions(index),
+            Work::FromStore(answered) => self.store_answered(index, &answered, &mut effects),
             Work::Connected(_) | Work::Heard { .. } | Work::SlowConsumer | Work::Wake(_) => {}
         }
         self.settle_registry(index, &mut effects);
     }
 
-    fn step_replica(&mut self, index: usize, input: Input<'_>, effects: &mut Effects) {
+    pub(crate) fn step_replica(&mut self, index: usize, input: Input<'_>, effects: &mut Effects) {
         self.registries[index].replica.step(self.now_ms, input, effects);
     }
 
@@ -237,6 +246,7 @@ impl World {
                 self.say(|| format!("r{index} {} queries", if serving { "answers" } else { "does not answer" }));
             }
             Effect::Report(_, text) => self.say(|| format!("r{index}: {text}")),
+            in_store => self.perform_in_store(index, in_store),
         }
     }
 

@@ -106,4 +106,5 @@ pub(crate) enum Work {
     InspectDeadline(u64),
     /// Queries that wait for a revision have.
     QueryDeadline,
+    FromStore(super::checkpoints::Answered),
 }

@@ -2,6 +2,7 @@
 
 mod carry;
 mod changes;
+mod checkpoints;
 mod epochs;
 mod expiry;
 mod forgetting;

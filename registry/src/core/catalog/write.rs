@@ -67,15 +67,27 @@ impl Service {
 impl Catalog {
     /// Puts an entry in place of whatever is held under its name. `revision`: the service's, if consumers hear of it.
     pub(super) fn put(&mut self, held: Held, last_sequence: u64, revision: Option<u64>) {
+        self.put_slot(Slot::new(held, last_sequence), revision);
+    }
+
+    /// Puts a slot that a checkpoint holds. Its service's revision is the largest that its instances show.
+    pub(super) fn put_restored(&mut self, slot: Slot) {
+        let shown = slot.held.live().map(|instance| instance.modified_revision);
+        let service = self.services.get(&slot.held.vouching().service);
+        let revision = shown.filter(|shown| service.is_none_or(|service| *shown > service.revision));
+        self.put_slot(slot, revision);
+    }
+
+    fn put_slot(&mut self, slot: Slot, revision: Option<u64>) {
+        let held = &slot.held;
         let service_name = held.vouching().service.clone();
         let id = held.vouching().instance.clone();
-        let gone_at = match &held {
+        let gone_at = match held {
             Held::Gone(tombstone) => Some((tombstone.at, tombstone.revision)),
             Held::Live(_) => None,
         };
         let name = (service_name.clone(), id.clone());
         let after = held.live().cloned();
-        let slot = Slot::new(held, last_sequence);
         self.digest = self.digest.plus(slot.digest);
         if !self.services.contains_key(&service_name) {
             self.services.insert(service_name.clone(), Service::default());
@@ -287,7 +299,7 @@ impl Catalog {
     }
 
     /// Names that the catalog holds already are held once.
-    fn share_names(&self, vouching: &mut Vouching) {
+    pub(super) fn share_names(&self, vouching: &mut Vouching) {
         let Some((name, service)) = self.services.get_key_value(&vouching.service) else {
             return;
         };

@@ -24,6 +24,8 @@ pub(super) struct Continuity {
     watches_epochs: bool,
     /// Sequence of the last event delivered in order; none before it is known where to begin.
     position: Option<u64>,
+    /// While it is not known where to begin: the sequence whose event decides it.
+    expected: Option<u64>,
     /// The event at `position`, if it was delivered.
     anchor: Option<Anchor>,
     created_at: Option<Timestamp>,
@@ -50,6 +52,7 @@ struct Asked {
     ms: u64,
     epochs: bool,
     position: Option<u64>,
+    expected: Option<u64>,
     claimed: u64,
 }
 
@@ -126,11 +129,12 @@ impl Continuity {
         }
         self.check += 1;
         let epochs = !self.reading || self.watches_epochs;
-        self.asked = Some(Asked { ms: now_ms, epochs, position: self.position, claimed: self.claimed });
+        let expected = self.expected.filter(|_| self.position.is_none());
+        self.asked = Some(Asked { ms: now_ms, epochs, position: self.position, expected, claimed: self.claimed });
         effects.push(Effect::InspectLog {
             check: self.check,
             epochs,
-            own: self.position.filter(|_| !self.reading && self.anchor.is_some()),
+            own: self.position.filter(|_| !self.reading && self.anchor.is_some()).or(expected),
             fresh_connection: self.suspicion.is_some(),
         });
     }
@@ -192,7 +196,8 @@ impl Continuity {
         now_ms.saturating_sub(suspicion.since_ms)
     }
 
-    fn verify_ms(&self, timing: &Timing) -> u64 {
+    /// For how long a check must go on failing before it is believed.
+    pub(super) fn verify_ms(&self, timing: &Timing) -> u64 {
         if self.replicated { timing.verify_replicated_ms } else { timing.verify_ms }
     }
 
@@ -200,6 +205,10 @@ impl Continuity {
         self.replicated = facts.replicas > 1;
         self.suspicion.take_if(|suspicion| !suspicion.hole);
         let Some(position) = self.position else {
+            if self.expected != asked.expected {
+                self.next_check_ms = now_ms;
+                return Verdict::Nothing;
+            }
             self.created_at = Some(facts.created_at);
             return Verdict::Locate;
         };
@@ -254,6 +263,32 @@ impl Continuity {
         self.read_on(effects);
         // The end that was just seen is confirmed by the next check.
         self.next_check_ms = now_ms;
+    }
+
+    /// The event of this sequence has to be seen before it is decided where to begin.
+    pub(super) fn expect(&mut self, expected: Option<u64>) {
+        self.expected = expected;
+    }
+
+    /// Where to begin can be decided now: the next inspection does not wait.
+    pub(super) fn hurry(&mut self, now_ms: u64) {
+        self.next_check_ms = now_ms;
+    }
+
+    /// Something speaks against the stream before anything was read of it: it is inspected again, afresh.
+    pub(super) fn doubt(&mut self, now_ms: u64, reason: &str, timing: &Timing) {
+        self.suspect(now_ms, reason, false);
+        self.next_check_ms = now_ms + timing.verify_every_ms;
+    }
+
+    /// The event at the position that was begun after.
+    pub(super) fn anchor_at(&mut self, record: &Record<'_>) {
+        self.anchor = Some(Anchor { at: record.at, payload: record.payload.to_vec() });
+    }
+
+    /// When the stream was created, once it was seen.
+    pub(super) fn created_at(&self) -> Option<Timestamp> {
+        self.created_at
     }
 
     /// Reads on after the own position.

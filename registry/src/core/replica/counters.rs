@@ -47,6 +47,18 @@ pub struct Counters {
     pub logs_broken: u64,
     /// Messages of other replicas that were unreadable or of no use.
     pub messages_refused: u64,
+    /// Checkpoints written and read back.
+    pub checkpoints_saved: u64,
+    /// Checkpoints that could not be written, or not be read back.
+    pub checkpoints_failed: u64,
+    /// Checkpoints skipped because they were broken, or of another log.
+    pub checkpoints_broken: u64,
+    /// Times that the catalog was written to the local disk.
+    pub states_saved: u64,
+    /// Times that it could not be.
+    pub states_failed: u64,
+    /// Events that went when the log's head was trimmed.
+    pub events_trimmed: u64,
     /// Alarms raised.
     pub alarms: u64,
 }

@@ -5,7 +5,7 @@
 //! which.
 
 use muster_schemas::event::EpochBegan;
-use muster_schemas::{EpochId, Event, EventData, Subjects};
+use muster_schemas::{EpochId, Event, EventData, Revision, Subjects};
 
 use crate::core::io::Record;
 
@@ -32,6 +32,14 @@ pub(super) fn in_force(subjects: &Subjects, epochs: &[Record<'_>]) -> Option<(u6
         }
     }
     newest
+}
+
+/// The log in force at the end of a stream in which another was in force at a revision.
+pub(super) fn in_force_after(subjects: &Subjects, revision: Revision, epochs: &[Record<'_>]) -> EpochId {
+    let later = epochs.iter().filter(|record| record.sequence > revision.sequence());
+    later
+        .filter_map(|record| read(subjects, record))
+        .fold(revision.epoch(), |in_force, began| if succeeds(Some(in_force), &began) { began.epoch } else { in_force })
 }
 
 /// What is known of epochs beyond the log in hand.

@@ -59,6 +59,9 @@ impl Replica {
         if let Some(change) = &folded.change {
             self.pulses.changed(self.now_ms, change.revision, &change.service);
         }
+        if self.remembers() {
+            self.compare_with_memory(record, effects);
+        }
         match self.phase {
             Phase::Live => self.follow_up(record, folded, effects),
             Phase::Warming { target } if record.sequence >= target => self.go_live(effects),
@@ -70,8 +73,10 @@ impl Replica {
         *self.counters.outcomes.entry(outcome.as_str()).or_default() += 1;
     }
 
-    fn go_live(&mut self, effects: &mut Effects) {
+    pub(super) fn go_live(&mut self, effects: &mut Effects) {
         self.phase = Phase::Live;
+        self.checkpoints.went_live(self.now_ms, &self.settings.timing);
+        self.use_memory(effects);
         self.pulses.spread(self.now_ms, &self.settings.timing);
         let text = format!("at the log's end with revision {}", self.catalog.revision());
         self.report(Severity::Info, text, effects);

@@ -5,7 +5,7 @@ use muster_schemas::pulse::CatalogState;
 
 use super::continuity::Verdict;
 use super::pulses::Pulses;
-use super::{ASIDE_MAX, Awaiting, Phase, Replica, epochs};
+use super::{ASIDE_MAX, Phase, Replica, epochs};
 use crate::core::catalog::Catalog;
 use crate::core::io::{Effect, Effects, Inspection, LogFacts, Severity};
 
@@ -18,11 +18,11 @@ impl Replica {
             (Verdict::Nothing, _) => {}
             (Verdict::Create, _) => effects.push(Effect::CreateStream),
             (Verdict::Resume, Inspection::Present(facts)) => {
-                if !self.locate_anew(facts, effects) {
+                if !self.is_to_locate_anew(facts) {
                     self.continuity.read_on(effects);
                 }
             }
-            (Verdict::EpochsSeen, Inspection::Present(facts)) => drop(self.locate_anew(facts, effects)),
+            (Verdict::EpochsSeen, Inspection::Present(facts)) => drop(self.is_to_locate_anew(facts)),
             (Verdict::Broken(reason), _) => self.broken(&reason, effects),
             (Verdict::Locate, Inspection::Present(facts)) => self.locate(facts, effects),
             (Verdict::Trimmed, Inspection::Present(facts)) => self.trimmed(facts, effects),
@@ -30,35 +30,23 @@ impl Replica {
         }
     }
 
-    /// Begins to read: at the newest epoch, if it is above everything that this replica has lost; else at the end, where
-    /// an epoch has to come.
-    fn locate(&mut self, facts: &LogFacts<'_>, effects: &mut Effects) {
-        let newest = epochs::in_force(&self.settings.subjects, &facts.epochs);
-        let begin = newest.filter(|(_, epoch)| Some(*epoch) > self.known.lost);
-        let from_sequence = begin.map_or(facts.last_sequence + 1, |(sequence, _)| sequence);
-        self.phase = match begin {
-            Some(_) => Phase::Warming { target: facts.last_sequence },
-            None => Phase::Awaiting(Awaiting {
-                after: newest.map(|(_, epoch)| epoch),
-                since_ms: self.now_ms,
-                target: facts.last_sequence,
-            }),
-        };
-        self.begin_catalog(from_sequence.saturating_sub(1));
-        self.continuity.watch_epochs(begin.is_none());
-        self.continuity.begin_at(self.now_ms, from_sequence, effects);
-    }
-
     /// Whoever waits for an epoch begins again if one came, or went, below its position: between the two halves of the
     /// inspection by which it began, or in a log that was replaced, for it has folded nothing by which it could tell that.
-    fn locate_anew(&mut self, facts: &LogFacts<'_>, effects: &mut Effects) -> bool {
+    fn is_to_locate_anew(&mut self, facts: &LogFacts<'_>) -> bool {
         let Phase::Awaiting(awaiting) = self.phase else { return false };
         let newest = epochs::in_force(&self.settings.subjects, &facts.epochs).map(|(_, epoch)| epoch);
         let is_another = newest != awaiting.after;
         if is_another {
-            self.locate(facts, effects);
+            self.locate_anew();
         }
         is_another
+    }
+
+    /// Nothing was folded, and nothing is known of the log any more.
+    pub(super) fn locate_anew(&mut self) {
+        self.phase = Phase::Locating;
+        self.forget_checkpoints();
+        self.continuity.forget(self.now_ms);
     }
 
     /// An empty catalog, and nothing left of what was to be published from the one before.
@@ -85,7 +73,7 @@ impl Replica {
         self.begin_anew();
     }
 
-    /// What follows the own revision was trimmed away. Without a checkpoint this replica cannot go on; it begins again at a
+    /// What follows the own revision was trimmed away: this replica begins again, from a checkpoint. Without one it begins at a
     /// newer epoch, or waits for one, and appends one only when nobody is left who knows this log.
     fn trimmed(&mut self, facts: &LogFacts<'_>, effects: &mut Effects) {
         let position = self.continuity.position().unwrap_or(0);
@@ -100,11 +88,12 @@ impl Replica {
         self.begin_anew();
     }
 
-    fn begin_anew(&mut self) {
+    pub(super) fn begin_anew(&mut self) {
         let lost = std::mem::take(&mut self.catalog);
         self.set_aside(lost);
         self.begin_catalog(0);
         self.phase = Phase::Locating;
+        self.forget_checkpoints();
         self.continuity.forget(self.now_ms);
     }
 

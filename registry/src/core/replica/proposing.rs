@@ -74,6 +74,11 @@ impl Wishes {
         self.stream_offset_ms = Some(self.stream_offset_ms.map_or(offset_ms, |known| known.max(offset_ms)));
     }
 
+    /// Whether something may have to be carried over.
+    pub(super) fn carries(&self) -> bool {
+        !self.carry.is_empty() || !self.carrying.is_empty()
+    }
+
     /// Leases were charged by this much.
     pub(super) fn charged(&mut self, charged_ms: u64) {
         self.charged_ms = self.charged_ms.saturating_add(charged_ms);

@@ -3,6 +3,9 @@
 mod agents;
 mod beginnings;
 mod breaks;
+mod checkpoints;
 mod liveness;
 mod publishing;
+mod state;
+mod store;
 mod world;

@@ -62,6 +62,14 @@ pub struct Timing {
     pub announced_settle_ms: u64,
     /// Nothing charged for this long: alarm, and no proposals.
     pub deaf_ms: u64,
+    /// How often a checkpoint is written while there are events.
+    pub checkpoint_ms: u64,
+    /// How long to wait before a checkpoint that could not be written is tried again.
+    pub checkpoint_retry_ms: u64,
+    /// How long the list of checkpoints may take.
+    pub checkpoint_list_ms: u64,
+    /// How long a checkpoint may take to be written or read.
+    pub checkpoint_transfer_ms: u64,
 }
 
 impl Default for Timing {
@@ -96,6 +104,10 @@ impl Default for Timing {
             announce_again_ms: 30_000,
             announced_settle_ms: 5_000,
             deaf_ms: 60_000,
+            checkpoint_ms: 300_000,
+            checkpoint_retry_ms: 30_000,
+            checkpoint_list_ms: 2_000,
+            checkpoint_transfer_ms: 120_000,
         }
     }
 }

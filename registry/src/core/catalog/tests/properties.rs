@@ -9,7 +9,7 @@ use super::*;
 
 /// One event of a history, small enough that events meet.
 #[derive(Debug, Clone)]
-enum Step {
+pub(super) enum Step {
     Register { agent: u8, instance: u8, incarnation: u64, generation: u64, port: u16, is_static: bool },
     Deregister { agent: u8, instance: u8, incarnation: u64, generation: u64 },
     Health { agent: u8, instance: u8, incarnation: u64, generation: u64, status: u8 },
@@ -27,7 +27,7 @@ fn order() -> impl Strategy<Value = (u64, u64)> {
     (1_u64..4, 1_u64..6)
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (0_u8..2, 0_u8..4, order(), 1_u16..3, prop::bool::weighted(0.1)).prop_map(
             |(agent, instance, (incarnation, generation), port, is_static)| Step::Register {
@@ -50,7 +50,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn play(bench: &mut Bench, step: &Step) -> Option<Folded> {
+pub(super) fn play(bench: &mut Bench, step: &Step) -> Option<Folded> {
     let agent = |number: &u8| format!("agent-{number}");
     let instance = |number: &u8| format!("i{number}");
     let in_force = bench.catalog.epoch();

@@ -14,6 +14,7 @@ use muster_schemas::{
 };
 
 use super::agents::SimulatedAgent;
+use super::store::{self, Answer, Store};
 use crate::core::io::{
     Effect, Effects, Input, Inspection, LogFacts, Outgoing, OutgoingKind, ProbeOutcome, ProposedEvent, Record, Severity,
 };
@@ -69,6 +70,7 @@ enum Post {
     Probed(u64, Option<ProbeReply>),
     Announced(u64, Option<u32>),
     Proposed(u64, bool),
+    Store(Answer),
 }
 
 pub(super) struct Node {
@@ -99,6 +101,7 @@ pub(super) struct World {
     pub(super) subjects: Subjects,
     pub(super) timing: Timing,
     pub(super) stream: Option<Stream>,
+    pub(super) store: Store,
     pub(super) nodes: Vec<Node>,
     pub(super) agents: BTreeMap<AgentId, SimulatedAgent>,
     pub(super) sent: Vec<Sent>,
@@ -123,6 +126,7 @@ impl World {
             subjects: Subjects::new(Prefix::default(), Namespace::default()),
             timing: Timing::default(),
             stream: None,
+            store: Store::default(),
             nodes: Vec::new(),
             agents: BTreeMap::new(),
             sent: Vec::new(),
@@ -343,6 +347,10 @@ impl World {
             Effect::Propose { batch, events } => self.on_their_way.push((index, batch, events)),
             Effect::Serve(serving) => node.serving = serving,
             Effect::Report(severity, text) => node.reports.push((severity, text)),
+            other => {
+                let answer = self.store.perform(index, other, self.stream.as_mut());
+                self.nodes[index].inbox.extend(answer.map(Post::Store));
+            }
         }
     }
 
@@ -435,6 +443,7 @@ fn deliver(replica: &mut Replica, now_ms: u64, post: &Post, effects: &mut Effect
             outcome: reply.as_ref().map_or(ProbeOutcome::NoResponders, ProbeOutcome::Answered),
         },
         Post::Announced(request, instances) => Input::Announced { request: *request, instances: *instances },
+        Post::Store(answer) => store::input(answer),
         Post::Proposed(batch, acknowledged) => Input::Proposed { batch: *batch, acknowledged: *acknowledged },
     };
     replica.step(now_ms, input, effects);
