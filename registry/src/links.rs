@@ -1,8 +1,8 @@
 //! The connections of a registry, one per role, and what the broker must grant to each.
 
-use muster_runtime::broker::{Connection, Need, Role};
+use muster_runtime::broker::{BrokerError, Connection, Need, Role};
 use muster_schemas::event::{EventKind, Sender};
-use muster_schemas::subject::{Query, Verb};
+use muster_schemas::subject::{DISCONNECT_ADVISORIES, PING_SERVERS, Query, Verb};
 use muster_schemas::{AgentId, ReplicaId, ServiceName, Subjects};
 
 use crate::broker_api;
@@ -18,6 +18,8 @@ pub(crate) struct Links {
     pub(crate) log: Connection,
     pub(crate) output: Connection,
     pub(crate) queries: Connection,
+    /// Whether the broker lets this user listen to its disconnect advisories.
+    pub(crate) hears_advisories: bool,
 }
 
 impl Links {
@@ -28,10 +30,11 @@ impl Links {
     ) -> Result<Self, RegistryError> {
         let broker = &settings.broker;
         let log = role(replica, "log").subscription_capacity(WAITING_MESSAGES_MAX);
-        let links = Self {
+        let mut links = Self {
             log: broker.connect(log.needs_jetstream()).await?,
             output: broker.connect(role(replica, "output").needs_jetstream()).await?,
             queries: settings.answers_broker().connect(role(replica, "queries")).await?,
+            hears_advisories: false,
         };
         let (log, output, mut queries) = needs(subjects, replica);
         // Answers that the broker refuses would look like a registry that is not there.
@@ -43,7 +46,32 @@ impl Links {
             links.close().await;
             return Err(error.into());
         }
+        links.hears_advisories = links.may_hear_advisories().await;
+        links.check_asking_servers().await;
         Ok(links)
+    }
+
+    /// Without them everything works, at the speed of heartbeats.
+    async fn may_hear_advisories(&self) -> bool {
+        let outcome = self.log.verify(&[Need::subscribe(DISCONNECT_ADVISORIES)]).await;
+        let refused = |error: &BrokerError| {
+            tracing::warn!(
+                "the broker does not let this user listen to {DISCONNECT_ADVISORIES}: whoever is killed with its agent is                  noticed by its heartbeats alone: {error}"
+            );
+        };
+        outcome.inspect_err(refused).is_ok()
+    }
+
+    /// In a cluster a server with dead agents only cannot be told from one that is cut off unless it can be asked.
+    async fn check_asking_servers(&self) {
+        if self.output.client().server_info().cluster.is_none() {
+            return;
+        }
+        if let Err(error) = self.output.verify(&[Need::publish(PING_SERVERS)]).await {
+            tracing::warn!(
+                "the broker does not let this user ask {PING_SERVERS}: what dies together with all other agents on its broker                  server is kept for as long as --unreachable-limit says: {error}"
+            );
+        }
     }
 
     pub(crate) async fn close(&self) {

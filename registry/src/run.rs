@@ -8,6 +8,7 @@ use muster_runtime::broker::Connection;
 use muster_runtime::http::Readiness;
 use muster_runtime::metrics::Metrics;
 use muster_runtime::stop::Stop;
+use muster_schemas::subject::DISCONNECT_ADVISORIES;
 use muster_schemas::{ReplicaId, Subjects};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
@@ -84,6 +85,7 @@ async fn connect_and_work(
         timing: Timing {
             listen_ms: settings.listen_period.as_ms(),
             checkpoint_ms: settings.checkpoint_period.as_ms(),
+            unreachable_limit_ms: settings.unreachable_limit.as_ms(),
             ..Timing::default()
         },
         metrics,
@@ -222,8 +224,15 @@ async fn connect_shell(
     let (deliveries, delivered) = mpsc::channel(DELIVERIES_MAX);
     let (changes, changed) = mpsc::channel(ANSWERS_MAX);
     let (batches, proposed) = mpsc::channel(1);
+    let server_inbox = links.output.client().new_inbox();
+    let advisories = match links.hears_advisories {
+        true => Some(in_batches(listen(&links.log, DISCONNECT_ADVISORIES.to_owned()).await?)),
+        false => None,
+    };
     let sources = Sources {
         heartbeats: in_batches(listen(&links.log, subjects.all_heartbeats()).await?),
+        advisories,
+        server_answers: in_batches(listen(&links.output, server_inbox.clone()).await?),
         changes: in_batches(listen(&links.output, subjects.all_changes()).await?),
         pulses: in_batches(listen(&links.output, subjects.all_pulses()).await?),
         beacons: in_batches(listen(&links.output, subjects.all_beacons()).await?),
@@ -269,6 +278,7 @@ async fn connect_shell(
         deliveries,
         proposals: batches,
         store,
+        server_inbox,
     });
     Ok((sources, hands, recheck))
 }

@@ -56,6 +56,9 @@ pub struct RegistrySettings {
     /// How often a checkpoint is written while there are events
     #[arg(long, value_name = "PERIOD", default_value = "5m", help_heading = "Registry")]
     pub checkpoint_period: Period,
+    /// How long instances are kept while nobody hears the broker server that their agents are on
+    #[arg(long, value_name = "PERIOD", default_value = "1m", help_heading = "Registry")]
+    pub unreachable_limit: Period,
     /// How long a query waits for its `min_revision`
     #[arg(long, value_name = "PERIOD", default_value = "500ms", hide = true)]
     pub query_wait: Period,

@@ -33,6 +33,9 @@ const METRICS_EVERY_MS: u64 = 500;
 /// Where inputs come from.
 pub(crate) struct Sources {
     pub(crate) heartbeats: ReadyChunks<Subscriber>,
+    /// None if the broker does not let this user listen to them.
+    pub(crate) advisories: Option<ReadyChunks<Subscriber>>,
+    pub(crate) server_answers: ReadyChunks<Subscriber>,
     pub(crate) changes: ReadyChunks<Subscriber>,
     pub(crate) pulses: ReadyChunks<Subscriber>,
     pub(crate) beacons: ReadyChunks<Subscriber>,
@@ -45,6 +48,14 @@ pub(crate) struct Sources {
 /// Cuts a subscription into batches.
 pub(crate) fn in_batches(messages: Subscriber) -> ReadyChunks<Subscriber> {
     messages.ready_chunks(INPUTS_MAX)
+}
+
+/// The next messages; never any without a subscription.
+async fn next_of(messages: &mut Option<ReadyChunks<Subscriber>>) -> Option<Vec<Message>> {
+    match messages {
+        Some(messages) => messages.next().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// A replica and all that it acts with.
@@ -113,6 +124,12 @@ impl Shell {
                 }),
                 None => return Some(End::Closed(LinkRole::Log)),
             },
+            Some(messages) = next_of(&mut sources.advisories) => {
+                self.each(&messages, |message| Input::Advisory(&message.payload));
+            }
+            Some(messages) = sources.server_answers.next() => {
+                self.each(&messages, |message| Input::ServerAnswered(&message.payload));
+            }
             Some(messages) = sources.changes.next() => self.each(&messages, |message| Input::ChangeHeard(&message.payload)),
             Some(messages) = sources.pulses.next() => self.each(&messages, |message| Input::PulseHeard(&message.payload)),
             messages = sources.beacons.next() => match messages {
@@ -197,7 +214,10 @@ impl Shell {
 
     fn link(&mut self, change: LinkChange) -> Option<End> {
         match change {
-            LinkChange::Up(LinkRole::Log) => self.step(Input::LogConnected(true)),
+            LinkChange::Up(LinkRole::Log) => {
+                self.tell_servers();
+                self.step(Input::LogConnected(true));
+            }
             LinkChange::Down(LinkRole::Log) => {
                 self.hands.end_reader();
                 self.step(Input::LogConnected(false));
@@ -205,6 +225,7 @@ impl Shell {
             LinkChange::Overflowed(LinkRole::Log) => self.step(Input::HeartbeatsLost),
             LinkChange::Up(LinkRole::Output) => {
                 self.hands.set_output(true);
+                self.tell_servers();
                 self.step(Input::PublishConnected(true));
             }
             // What others published may have been missed: as after a reconnect.
@@ -216,6 +237,12 @@ impl Shell {
             LinkChange::Closed(role) => return Some(End::Closed(role)),
         }
         None
+    }
+
+    fn tell_servers(&mut self) {
+        let (servers, is_cluster) = self.hands.connected_to();
+        let servers: Vec<&str> = servers.iter().map(String::as_str).collect();
+        self.step(Input::ConnectedTo { servers: &servers, is_cluster });
     }
 
     /// Shows what the core knows now, then does what it asks for.

@@ -9,6 +9,12 @@ use crate::event::{EventKind, Sender, SenderClass};
 use crate::name::{AgentId, InstanceId, NO_NAME, NameError, Namespace, Prefix, ReplicaId, ServiceName, encode_token};
 use crate::pulse::BUCKETS;
 
+/// What a broker says when a client of the account is gone, if its configuration exports it to the account.
+pub const DISCONNECT_ADVISORIES: &str = "$SYS.ACCOUNT.*.DISCONNECT";
+
+/// Where every broker server answers that it is there.
+pub const PING_SERVERS: &str = "$SYS.REQ.ACCOUNT.PING.STATZ";
+
 /// Builds and parses the subjects of one namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subjects {

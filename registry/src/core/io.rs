@@ -60,6 +60,18 @@ pub enum Input<'a> {
         /// Its bytes.
         payload: &'a [u8],
     },
+    /// Which broker servers the log and publish connections are on, by name, and whether there may be others. Told before
+    /// [`Self::LogConnected`]; until then there is one broker.
+    ConnectedTo {
+        /// The servers' names.
+        servers: &'a [&'a str],
+        /// Whether they belong to a cluster.
+        is_cluster: bool,
+    },
+    /// The broker's advisory that a client's connection is gone.
+    Advisory(&'a [u8]),
+    /// A broker server's answer to [`Effect::AskServers`].
+    ServerAnswered(&'a [u8]),
     /// Heartbeats may have been lost: a slow consumer, or the shell's own queue overflowed.
     HeartbeatsLost,
 
@@ -232,6 +244,8 @@ pub enum Effect {
         /// Whom.
         agent: AgentId,
     },
+    /// Ask all broker servers whether they are there; each that is answers with [`Input::ServerAnswered`].
+    AskServers,
     /// Ask the agent to register everything again; answer with [`Input::Announced`].
     Announce {
         /// Repeated in the answer.

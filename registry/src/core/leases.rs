@@ -11,11 +11,13 @@
 
 mod agent;
 mod clock;
+mod disconnects;
 mod due;
 mod expiry_rate;
 mod hear;
 mod holdings;
 mod servers;
+mod standing;
 
 #[cfg(test)]
 mod tests;
@@ -36,9 +38,13 @@ pub use agent::AgentView;
 pub use clock::{MARK_GAP_MS_MAX, MARK_LATE_MS_MAX};
 pub use due::{Due, DueInstance, HANDED_OUT_MS, RETRY_MS};
 pub use hear::{Beat, Heard, Unheard, Verdict};
+pub use servers::{SERVER_SILENT_MS, SERVER_UNREACHABLE_MS, ServerState};
 
 /// An agent without leases is forgotten this long after it was heard last, in milliseconds.
 pub const AGENT_KEPT_MS: u64 = 60_000;
+
+/// What an unreachable server's agents vouch for is kept so long, in milliseconds of lease clock, unless told otherwise.
+pub const UNREACHABLE_LIMIT_MS: u64 = 60_000;
 
 /// Agents without leases, in number; heartbeats of further ones are not taken in until there is room.
 pub const STRANGERS_MAX: usize = 100_000;
@@ -61,11 +67,33 @@ pub struct Leases {
     leases: Vec<Option<Lease>>,
     free_leases: Vec<u32>,
     by_name: Map<(ServiceName, InstanceId), u32>,
+    /// Agents by the connection that their heartbeats come over; nearly always one.
+    by_connection: Map<(Box<str>, u64), Vec<u32>>,
+    /// When lingers end, on the lease clock.
+    lingers: BinaryHeap<Reverse<u64>>,
+    /// Agents whose connection is gone, as far as is known.
+    lingering: usize,
     /// When to look at an agent next: (lease clock, agent). An entry that is not its agent's `look_at` is out of date.
     schedule: BinaryHeap<Reverse<(u64, u32)>>,
     rate: ExpiryRate,
     suspects: u64,
     servers: Servers,
+    unreachable_limit_ms: u64,
+}
+
+/// A broker server that agents are on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerView<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Whether it can be heard.
+    pub state: ServerState,
+    /// When it was heard last, on the monotonic clock.
+    pub heard_ms: Option<u64>,
+    /// Agents that named it last.
+    pub agents: u32,
+    /// Leases of these agents.
+    pub leases: u64,
 }
 
 impl Leases {
@@ -84,10 +112,14 @@ impl Leases {
             leases: Vec::new(),
             free_leases: Vec::new(),
             by_name: Map::default(),
+            by_connection: Map::default(),
+            lingers: BinaryHeap::new(),
+            lingering: 0,
             schedule: BinaryHeap::new(),
             rate: ExpiryRate::default(),
             suspects: 0,
             servers: Servers::default(),
+            unreachable_limit_ms: UNREACHABLE_LIMIT_MS,
         }
     }
 
@@ -127,10 +159,73 @@ impl Leases {
         self.agents.iter().flatten().filter(heard).count()
     }
 
-    /// Names of the broker servers over which any agent was heard in the last `within_ms` milliseconds, in order.
+    /// How long an unreachable server keeps what its agents vouch for, in milliseconds of lease clock.
+    pub fn keep_unreachable_for(&mut self, limit_ms: u64) {
+        self.unreachable_limit_ms = limit_ms;
+    }
+
+    /// Which broker servers this replica's connections are on, and whether there may be others: until told otherwise there is
+    /// one broker, and a processed mark is enough to have heard it.
+    pub fn connected_to(&mut self, own: &[&str], is_cluster: bool) {
+        self.servers.connected_to(own, is_cluster);
+    }
+
+    /// A broker server answered.
+    pub fn server_answered(&mut self, now_ms: u64, name: &str) {
+        self.servers.hear_name(now_ms, self.clock.at(now_ms), name);
+    }
+
+    /// Another replica says that it hears these broker servers.
+    pub fn heard_elsewhere(&mut self, now_ms: u64, names: &[String]) {
+        self.servers.heard_elsewhere(now_ms, names);
+    }
+
+    /// Whether a broker server that agents are on has been silent for so long that it should be asked.
     #[must_use]
-    pub fn servers_heard(&self, now_ms: u64, within_ms: u64) -> Vec<String> {
-        self.servers.heard(now_ms, within_ms)
+    pub fn any_server_silent(&self, now_ms: u64) -> bool {
+        self.servers.any_silent(now_ms)
+    }
+
+    /// Whether an agent's broker server was heard after a moment, given as a time and as the own mark that was sent last by
+    /// then. One that is not known counts as heard with the next mark.
+    #[must_use]
+    pub fn server_heard_since(&self, agent: &AgentId, ms: u64, mark: u64) -> bool {
+        let view = self.agent(agent);
+        self.servers.heard_since(view.and_then(|view| view.agent.server), ms, mark)
+    }
+
+    /// Names of the broker servers that were heard in the last two seconds, in order.
+    #[must_use]
+    pub fn servers_heard(&self, now_ms: u64) -> Vec<String> {
+        self.servers.heard(now_ms)
+    }
+
+    /// The broker servers that agents are on. Looks at every agent: for status, not for ticks.
+    #[must_use]
+    pub fn servers(&self, now_ms: u64) -> Vec<ServerView<'_>> {
+        let mut leases: Map<u32, u64> = Map::default();
+        for agent in self.agents.iter().flatten() {
+            if let Some(server) = agent.server {
+                *leases.entry(server).or_default() += u64::try_from(agent.leases.len()).unwrap_or(u64::MAX);
+            }
+        }
+        let clock = self.clock.now();
+        let view = |(index, name, heard_ms, agents)| ServerView {
+            name,
+            state: self.servers.state(index, now_ms, clock),
+            heard_ms,
+            agents,
+            leases: leases.get(&index).copied().unwrap_or(0),
+        };
+        let mut servers: Vec<_> = self.servers.in_use().map(view).collect();
+        servers.sort_unstable_by_key(|server| server.name);
+        servers
+    }
+
+    /// Whether there may be other broker servers than those that this replica is connected to.
+    #[must_use]
+    pub fn is_cluster(&self) -> bool {
+        self.servers.is_cluster()
     }
 
     /// What is known of an agent.

@@ -5,6 +5,7 @@
 
 mod announcing;
 mod beginning;
+mod broker_words;
 mod checkpoints;
 mod continuity;
 mod counters;
@@ -31,6 +32,7 @@ pub use snapshot::Snapshot;
 pub use timing::Timing;
 
 use self::beginning::Beginning;
+use self::broker_words::Unreachable;
 use self::checkpoints::Checkpoints;
 use self::continuity::Continuity;
 use self::epochs::KnownEpochs;
@@ -95,6 +97,8 @@ pub struct Replica {
     complained_ms: Option<u64>,
     reader_reported_ms: Option<u64>,
     liveness: Liveness,
+    unreachable: Unreachable,
+    next_ask_servers_ms: u64,
     proposals: Proposals,
     wishes: Wishes,
     serving: bool,
@@ -152,7 +156,9 @@ impl Replica {
             mark_counter: 0,
             complained_ms: None,
             reader_reported_ms: None,
-            liveness: Liveness::new(now_ms, settings.subjects.clone(), &settings.replica),
+            liveness: Liveness::new(now_ms, &settings),
+            unreachable: Unreachable::default(),
+            next_ask_servers_ms: now_ms,
             proposals: Proposals::default(),
             wishes: Wishes::default(),
             serving: false,
@@ -192,12 +198,15 @@ impl Replica {
                     self.report_reader(reason, effects);
                 }
             }
-            Input::Heartbeat { subject, payload } => self.heartbeat(subject, payload),
+            Input::Heartbeat { subject, payload } => self.heartbeat(subject, payload, effects),
+            Input::ConnectedTo { servers, is_cluster } => self.liveness.leases.connected_to(servers, is_cluster),
+            Input::Advisory(payload) => self.advisory(payload, effects),
+            Input::ServerAnswered(payload) => self.server_answered(payload, effects),
             Input::HeartbeatsLost => self.liveness.gap(now_ms),
             Input::ChangeHeard(payload) => self.change_heard(payload),
             Input::PulseHeard(payload) => self.pulse_heard(payload),
             Input::BeaconHeard(payload) => self.beacon_heard(payload, effects),
-            Input::Probed { probe, outcome } => self.probed(probe, &outcome),
+            Input::Probed { probe, outcome } => self.probed(probe, &outcome, effects),
             Input::Announced { request, instances } => self.liveness.announcing.announced(now_ms, request, instances),
             Input::Proposed { batch, acknowledged } => self.proposed(batch, acknowledged),
             Input::CheckpointsListed { list, checkpoints } => self.checkpoints_listed(list, checkpoints, effects),
@@ -226,7 +235,9 @@ impl Replica {
         self.serve_or_not(effects);
         self.send_due_changes(effects);
         self.send_due_pulses(effects);
+        self.watch_servers(effects);
         self.look_after_leases(effects);
+        self.ask_servers(effects);
         self.ask_to_announce(effects);
         self.propose(effects);
         self.look_again();

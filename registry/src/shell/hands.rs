@@ -7,7 +7,7 @@ use bytes::Bytes;
 use muster_runtime::broker::{BrokerSettings, Connection, Role};
 use muster_runtime::logging::limited;
 use muster_schemas::agent::{AnnounceReply, ProbeReply};
-use muster_schemas::subject::Verb;
+use muster_schemas::subject::{PING_SERVERS, Verb};
 use muster_schemas::{AgentId, Subjects};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
@@ -84,6 +84,8 @@ pub(crate) struct Tools {
     pub(crate) deliveries: mpsc::Sender<Delivery>,
     pub(crate) proposals: mpsc::Sender<Batch>,
     pub(crate) store: mpsc::Sender<Job>,
+    /// Where broker servers answer that they are there.
+    pub(crate) server_inbox: String,
 }
 
 /// Performs effects, in order; what they began ends with it.
@@ -124,6 +126,13 @@ impl Hands {
         self.state = state;
     }
 
+    /// The broker servers that the log and output connections are on, by name, and whether they belong to a cluster.
+    pub(crate) fn connected_to(&self) -> (Vec<String>, bool) {
+        let servers = [&self.tools.log, &self.tools.output].map(|link| link.client().server_info());
+        let is_cluster = servers.iter().any(|server| server.cluster.is_some());
+        (servers.into_iter().map(|server| server.server_name).collect(), is_cluster)
+    }
+
     /// Opens or shuts the way out.
     pub(crate) fn set_output(&mut self, open: bool) {
         self.output = if open { Output::Open } else { Output::Shut };
@@ -141,6 +150,7 @@ impl Hands {
         for effect in effects {
             match effect {
                 Effect::Publish(outgoing) => self.publish(outgoing).await,
+                Effect::AskServers => self.ask_servers().await,
                 other => self.begin(other),
             }
         }
@@ -172,6 +182,17 @@ impl Hands {
         }
     }
 
+    async fn ask_servers(&mut self) {
+        if self.output == Output::Shut {
+            return;
+        }
+        let (client, inbox) = (self.tools.output.client(), self.tools.server_inbox.clone());
+        let asking = client.publish_with_reply(PING_SERVERS, inbox, Bytes::new());
+        if tokio::time::timeout(STUCK_AFTER, asking).await.is_err() {
+            self.output = Output::Shut;
+        }
+    }
+
     /// Begins what does not have to be waited for.
     fn begin(&mut self, effect: Effect) {
         match effect {
@@ -197,7 +218,7 @@ impl Hands {
             // Shown by the snapshot; the task that answers also looks at its age, and so needs no second word.
             Effect::Serve(_) => {}
             Effect::Report(severity, text) => report(severity, &text),
-            Effect::Publish(_) => {}
+            Effect::Publish(_) | Effect::AskServers => {}
         }
     }
 

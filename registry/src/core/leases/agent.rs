@@ -21,14 +21,30 @@ pub(super) struct Agent {
     pub(super) differs_since_ms: Option<u64>,
     /// Sequence of the last accepted event of its own.
     pub(super) last_event: u64,
-    /// The server that it named last.
+    /// The server that it named last, and for how long that had been unreachable in all by then.
     pub(super) server: Option<u32>,
+    pub(super) unreachable_before_ms: u64,
+    /// The connection that its last heartbeat came over: server id, client id.
+    pub(super) connection: Option<(Box<str>, u64)>,
+    /// The broker says that this connection is gone.
+    pub(super) disconnected: Option<Disconnected>,
     /// Its leases, by number.
     pub(super) leases: Vec<u32>,
     /// When to look at it next, on the lease clock.
     pub(super) look_at: Option<u64>,
     /// How many of its leases were handed out as due since it was heard last.
     pub(super) suspects: u64,
+}
+
+/// What the broker said of an agent's connection.
+#[derive(Debug)]
+pub(super) struct Disconnected {
+    /// The life that was heard over it.
+    pub(super) session: SessionId,
+    /// What the lease clock showed.
+    pub(super) at: u64,
+    /// Why, in the broker's words.
+    pub(super) reason: Box<str>,
 }
 
 /// One life of an agent.
@@ -81,6 +97,9 @@ impl Agent {
             differs_since_ms: None,
             last_event: 0,
             server: None,
+            unreachable_before_ms: 0,
+            connection: None,
+            disconnected: None,
             leases: Vec::new(),
             look_at: None,
             suspects: 0,

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use muster_schemas::agent::{ProbeReply, instance_key};
 use muster_schemas::entry::Evidence;
+use muster_schemas::event::ExpiryCause;
 use muster_schemas::{AgentId, Instance};
 
 use super::Leases;
 use super::agent::{Agent, Lease};
+use super::standing::{Reach, Standing};
 use crate::core::catalog::Catalog;
 
 /// A lease that was handed out comes back after so much lease clock, in milliseconds, if nothing has become of it.
@@ -16,9 +18,6 @@ pub const HANDED_OUT_MS: u64 = 5_000;
 
 /// After a decision that came to nothing it comes back after so much, in milliseconds.
 pub const RETRY_MS: u64 = 1_000;
-
-/// However often a silence's charge begins again, it ends after so many TTLs in all.
-const TTLS_IN_ALL_MAX: u64 = 3;
 
 /// Agents looked at in one call: after a long break many turn out not to be due after all.
 const LOOKED_AT_MAX: usize = 1_000;
@@ -39,19 +38,10 @@ pub struct DueInstance {
     pub instance: Arc<Instance>,
     /// Sequence of the last event about it when it fell due: what an `expire` names.
     pub observed_sequence: u64,
+    /// Why it is due.
+    pub cause: ExpiryCause,
     /// When it was heard last, what was charged since, and over which server; the replica adds itself and the probe.
     pub evidence: Evidence,
-}
-
-/// When a lease is used up, on the lease clock: a TTL after its renewal or the clock's last restart, but no later than
-/// three TTLs after its renewal.
-pub(super) fn due_at(agent: &Agent, lease: &Lease, restarted_at: u64) -> u64 {
-    let ttl_ms = lease.instance.registration.ttl_ms;
-    let renewed_at = agent.renewed_at(lease);
-    let in_one_go = renewed_at.max(restarted_at) + ttl_ms;
-    let in_all = renewed_at + TTLS_IN_ALL_MAX * ttl_ms;
-    let due = in_one_go.min(in_all);
-    if agent.is_suspect(lease) { due.max(lease.not_before) } else { due }
 }
 
 impl Leases {
@@ -72,7 +62,7 @@ impl Leases {
                 // An entry out of date: another, sooner one has taken its place.
                 continue;
             }
-            let taken = self.take_due(index, clock, available);
+            let taken = self.take_due(now_ms, index, available);
             if let Some(due) = self.hand_out(index, &taken, catalog) {
                 self.rate.spend(due.instances.len());
                 return Some(due);
@@ -82,7 +72,10 @@ impl Leases {
     }
 
     /// Marks what is due of one agent as handed out, and settles when to look at it next.
-    fn take_due(&mut self, index: u32, clock: u64, available: usize) -> Vec<u32> {
+    fn take_due(&mut self, now_ms: u64, index: u32, available: usize) -> Vec<(u32, ExpiryCause)> {
+        let clock = self.clock.now();
+        let reach =
+            Reach { clock: &self.clock, servers: &self.servers, unreachable_limit_ms: self.unreachable_limit_ms };
         let mut taken = Vec::new();
         let mut look_at: Option<u64> = None;
         let Some(agent) = self.agents.get_mut(index as usize).and_then(Option::as_mut) else {
@@ -93,18 +86,21 @@ impl Leases {
             let Some(lease) = self.leases.get_mut(lease_index as usize).and_then(Option::as_mut) else {
                 continue;
             };
-            let mut due = due_at(agent, lease, self.clock.restarted_at());
-            if due <= clock && taken.len() < available {
-                if !agent.is_suspect(lease) {
-                    agent.suspects += 1;
-                    self.suspects += 1;
+            let due = match reach.standing(now_ms, agent, lease) {
+                Standing::Due(cause) if taken.len() < available => {
+                    if !agent.is_suspect(lease) {
+                        agent.suspects += 1;
+                        self.suspects += 1;
+                    }
+                    lease.handed_out_at = clock;
+                    lease.not_before = clock + HANDED_OUT_MS;
+                    taken.push((lease_index, cause));
+                    // Renewed right now, it would be due a TTL from now.
+                    clock + HANDED_OUT_MS.min(lease.instance.registration.ttl_ms)
                 }
-                lease.handed_out_at = clock;
-                lease.not_before = clock + HANDED_OUT_MS;
-                taken.push(lease_index);
-                // Renewed right now, it would be due a TTL from now.
-                due = clock + HANDED_OUT_MS.min(lease.instance.registration.ttl_ms);
-            }
+                Standing::Due(_) => clock,
+                Standing::Until(at) => at,
+            };
             look_at = Some(look_at.map_or(due, |sooner| sooner.min(due)));
         }
         agent.look_at = look_at;
@@ -112,17 +108,18 @@ impl Leases {
         taken
     }
 
-    fn hand_out(&self, index: u32, taken: &[u32], catalog: &Catalog) -> Option<Due> {
+    fn hand_out(&self, index: u32, taken: &[(u32, ExpiryCause)], catalog: &Catalog) -> Option<Due> {
         let agent = self.agents.get(index as usize)?.as_ref()?;
         let instances: Vec<DueInstance> = taken
             .iter()
-            .filter_map(|lease| {
+            .filter_map(|(lease, cause)| {
                 let lease = self.leases.get(*lease as usize)?.as_ref()?;
                 let name = lease.instance.vouching();
                 Some(DueInstance {
                     instance: Arc::clone(&lease.instance),
                     observed_sequence: catalog.last_sequence(&name.service, &name.instance)?,
-                    evidence: self.evidence(agent, lease),
+                    cause: *cause,
+                    evidence: self.evidence(agent, lease, *cause),
                 })
             })
             .collect();
@@ -130,12 +127,18 @@ impl Leases {
         (!instances.is_empty()).then_some(Due { agent, instances })
     }
 
-    fn evidence(&self, agent: &Agent, lease: &Lease) -> Evidence {
+    fn evidence(&self, agent: &Agent, lease: &Lease, cause: ExpiryCause) -> Evidence {
         let heard = agent.session(lease.instance.vouching().session).and_then(|session| session.heard);
+        let clock = self.clock.now();
+        let server = self.servers.limiting(agent.server);
+        let counted_to = server.map_or(clock, |server| server.heard_at.min(clock));
+        let silent_ms = clock.saturating_sub(counted_to);
         Evidence {
             last_heartbeat_at: heard.map(|beat| beat.at),
-            charged_ms: Some(self.clock.now().saturating_sub(agent.renewed_at(lease))),
+            charged_ms: Some(counted_to.saturating_sub(agent.renewed_at(lease))),
+            broker_reason: agent.broker_reason(),
             server: agent.server.and_then(|server| self.servers.name(server)).map(str::to_owned),
+            detail: (cause == ExpiryCause::Unreachable).then(|| format!("nobody heard its server for {silent_ms} ms")),
             ..Evidence::default()
         }
     }
@@ -151,6 +154,8 @@ impl Leases {
         let Some(agent) = self.agents.get_mut(index as usize).and_then(Option::as_mut) else {
             return unlisted;
         };
+        // Whoever answers is connected, whatever was said of an earlier connection.
+        self.lingering -= usize::from(agent.disconnected.take().is_some());
         for lease_index in agent.leases.clone() {
             let Some(lease) = self.leases.get_mut(lease_index as usize).and_then(Option::as_mut) else {
                 continue;

@@ -129,6 +129,7 @@ impl Leases {
                 };
                 self.sweep(now_ms);
                 let charged_ms = self.clock.mark(now_ms, mark.sent_ms, mark.counter);
+                self.servers.mark(now_ms, self.clock.now(), mark.counter);
                 Heard::OwnMark { charged_ms }
             }
             Some(BeatFrom::Replica(_)) => Heard::OthersMark,
@@ -175,18 +176,23 @@ impl Leases {
         self.suspects -= agent.suspects;
         agent.suspects = 0;
         if let Some((Text(server), _, _)) = &spoken.conn {
-            agent.server = Some(self.servers.hear(now_ms, server, agent.server));
+            agent.server = self.servers.hear(now_ms, clock, server, agent.server);
+            agent.unreachable_before_ms = self.servers.limiting(agent.server).map_or(0, |server| server.unreachable_ms);
         }
         let verdict = verdict(agent, now_ms, position, &spoken);
         agent.claimed = spoken.digest;
-        Ok(Beat {
+        let beat = Beat {
             agent: agent.id.clone(),
             session: spoken.session,
             is_first,
             acked: spoken.acked,
             claimed: spoken.digest,
             verdict,
-        })
+        };
+        if let Some((_, Text(server_id), client_id)) = &spoken.conn {
+            self.heard_over(index, server_id, *client_id);
+        }
+        Ok(beat)
     }
 
     fn agent_of_token(&mut self, token: &str) -> Result<u32, Unheard> {

@@ -7,6 +7,7 @@ use muster_schemas::{AgentId, Digest, EventKind, Instance};
 
 use super::Leases;
 use super::agent::{Agent, Lease};
+use super::standing::Reach;
 use crate::core::catalog::{Catalog, Folded, News, Outcome};
 
 impl Leases {
@@ -186,17 +187,23 @@ impl Leases {
         if let Some(agent) = self.agents.get_mut(index).and_then(Option::take) {
             self.by_token.remove(&agent.token);
             self.strangers -= 1;
-            self.free.extend(u32::try_from(index));
+            self.servers.leave(agent.server);
+            self.lingering -= usize::from(agent.disconnected.is_some());
+            if let Ok(index) = u32::try_from(index) {
+                self.forget_connection(agent.connection, index);
+                self.free.push(index);
+            }
         }
     }
 
     /// Sees to it that an agent is looked at no later than a lease of it falls due.
     pub(super) fn look_again(&mut self, lease: u32, agent_index: u32) {
-        let restarted_at = self.clock.restarted_at();
+        let reach =
+            Reach { clock: &self.clock, servers: &self.servers, unreachable_limit_ms: self.unreachable_limit_ms };
         let lease = self.leases.get(lease as usize).and_then(Option::as_ref);
         let agent = self.agents.get_mut(agent_index as usize).and_then(Option::as_mut);
         if let (Some(lease), Some(agent)) = (lease, agent) {
-            let due = super::due::due_at(agent, lease, restarted_at);
+            let due = reach.due_at(agent, lease);
             if agent.look_at.is_none_or(|look_at| due < look_at) {
                 agent.look_at = Some(due);
                 self.schedule.push(Reverse((due, agent_index)));

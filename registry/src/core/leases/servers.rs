@@ -1,52 +1,219 @@
-//! Broker servers, known by the names that heartbeats give them.
+//! Broker servers, known by the names that heartbeats give them: up to when each was heard, and by whom.
+//!
+//! In a cluster a silence means something only as long as the agent's server is heard. On a single broker a processed mark is
+//! enough: whatever could reach this replica came the same way.
 
-/// Servers remembered, in number; a further one takes the place of the one silent longest.
+/// A server that was not heard for so long is asked whether it is there, and no longer named in beacons, in milliseconds.
+pub const SERVER_SILENT_MS: u64 = 2_000;
+
+/// Silent for so much lease clock it is unreachable: it was asked a second ago at the latest, and has not answered.
+pub const SERVER_UNREACHABLE_MS: u64 = 3_000;
+
+/// Another replica's word that it hears a server holds for so long, in milliseconds: beacons are as old as that at most.
+const ELSEWHERE_MS: u64 = 600;
+
+/// Servers remembered, in number; a further one takes the place of one that no agent is on, if there is any.
 const SERVERS_MAX: usize = 256;
 
+/// What is known of one server.
 #[derive(Debug)]
-struct Server {
+pub(super) struct Server {
     name: Box<str>,
-    heard_ms: u64,
+    heard_ms: Option<u64>,
+    /// What the lease clock showed then: silence counts up to there.
+    pub(super) heard_at: u64,
+    /// The last own mark that was heard over it.
+    heard_mark: u64,
+    /// What the lease clock showed when it was heard again after having been unreachable.
+    pub(super) restarted_at: u64,
+    /// Lease clock in all that passed while it was unreachable.
+    pub(super) unreachable_ms: u64,
+    /// When another replica last said that it hears it.
+    elsewhere_ms: Option<u64>,
+    /// Agents that named it last.
+    agents: u32,
+}
+
+impl Server {
+    fn new(name: &str, clock: u64) -> Self {
+        Self {
+            name: name.into(),
+            heard_ms: None,
+            heard_at: clock,
+            heard_mark: 0,
+            restarted_at: 0,
+            unreachable_ms: 0,
+            elsewhere_ms: None,
+            agents: 0,
+        }
+    }
+
+    fn hear(&mut self, now_ms: u64, clock: u64) {
+        let silent_ms = clock.saturating_sub(self.heard_at);
+        if silent_ms >= SERVER_UNREACHABLE_MS {
+            self.restarted_at = clock;
+            self.unreachable_ms += silent_ms;
+        }
+        self.heard_ms = Some(now_ms);
+        self.heard_at = self.heard_at.max(clock);
+    }
+
+    fn is_silent(&self, now_ms: u64) -> bool {
+        self.heard_ms.is_none_or(|heard_ms| now_ms.saturating_sub(heard_ms) >= SERVER_SILENT_MS)
+    }
+
+    pub(super) fn is_heard_elsewhere(&self, now_ms: u64) -> bool {
+        self.elsewhere_ms.is_some_and(|ms| now_ms.saturating_sub(ms) <= ELSEWHERE_MS)
+    }
+}
+
+/// Whether a server can be heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerState {
+    /// It was heard in the last two seconds, or is the only one and marks come through.
+    Heard,
+    /// It was not, and is being asked.
+    Silent,
+    /// Another replica hears it, this one does not: its agents' leases are not this replica's to end.
+    Elsewhere,
+    /// Nobody hears it: its agents' instances are kept, until it is heard again or for as long as the limit says.
+    Unreachable,
 }
 
 /// When each server was heard last.
 #[derive(Debug, Default)]
 pub(super) struct Servers {
     servers: Vec<Server>,
+    is_cluster: bool,
+    /// The servers that this replica's own connections are on: what a mark passes through.
+    own: Vec<Box<str>>,
+    /// The last own mark.
+    mark: u64,
 }
 
 impl Servers {
-    /// An agent was heard over a server. `known` is what this returned for that agent last: nearly always still right.
-    pub(super) fn hear(&mut self, now_ms: u64, name: &str, known: Option<u32>) -> u32 {
-        let is_named = |index: &usize| self.servers.get(*index).is_some_and(|server| *server.name == *name);
-        let index = known.map(|known| known as usize).filter(is_named);
-        let index = index.or_else(|| self.servers.iter().position(|server| *server.name == *name));
-        let index = index.unwrap_or_else(|| self.add(name));
-        if let Some(server) = self.servers.get_mut(index) {
-            server.heard_ms = now_ms;
-        }
-        u32::try_from(index).unwrap_or(0)
+    pub(super) fn is_cluster(&self) -> bool {
+        self.is_cluster
     }
 
-    fn add(&mut self, name: &str) -> usize {
-        let server = Server { name: name.into(), heard_ms: 0 };
+    /// Which servers this replica is connected to, and whether there may be others.
+    pub(super) fn connected_to(&mut self, own: &[&str], is_cluster: bool) {
+        self.own = own.iter().map(|name| Box::from(*name)).collect();
+        self.is_cluster = is_cluster;
+    }
+
+    /// An agent was heard over a server. `known` is what this returned for that agent last: nearly always still right.
+    /// None if there is no room for one more.
+    pub(super) fn hear(&mut self, now_ms: u64, clock: u64, name: &str, known: Option<u32>) -> Option<u32> {
+        let is_named = |index: &usize| self.servers.get(*index).is_some_and(|server| *server.name == *name);
+        let before = known.map(|known| known as usize);
+        let index = before.filter(is_named).or_else(|| self.index_of(name)).or_else(|| self.add(name, clock));
+        if before != index {
+            self.leave(known);
+            if let Some(server) = index.and_then(|index| self.servers.get_mut(index)) {
+                server.agents += 1;
+            }
+        }
+        self.servers.get_mut(index?)?.hear(now_ms, clock);
+        u32::try_from(index?).ok()
+    }
+
+    /// An agent that named this server does so no longer.
+    pub(super) fn leave(&mut self, index: Option<u32>) {
+        if let Some(server) = index.and_then(|index| self.servers.get_mut(index as usize)) {
+            server.agents = server.agents.saturating_sub(1);
+        }
+    }
+
+    /// A server was heard by something else than a heartbeat; one that no agent named does not matter.
+    pub(super) fn hear_name(&mut self, now_ms: u64, clock: u64, name: &str) {
+        if let Some(index) = self.index_of(name) {
+            self.servers[index].hear(now_ms, clock);
+        }
+    }
+
+    /// An own mark was processed: whatever it came through was there.
+    pub(super) fn mark(&mut self, now_ms: u64, clock: u64, counter: u64) {
+        self.mark = counter;
+        let own = std::mem::take(&mut self.own);
+        for name in &own {
+            if let Some(index) = self.index_of(name) {
+                self.servers[index].hear(now_ms, clock);
+                self.servers[index].heard_mark = counter;
+            }
+        }
+        self.own = own;
+    }
+
+    /// Another replica says that it hears these.
+    pub(super) fn heard_elsewhere(&mut self, now_ms: u64, names: &[String]) {
+        for name in names {
+            if let Some(index) = self.index_of(name) {
+                self.servers[index].elsewhere_ms = Some(now_ms);
+            }
+        }
+    }
+
+    fn index_of(&self, name: &str) -> Option<usize> {
+        self.servers.iter().position(|server| *server.name == *name)
+    }
+
+    fn add(&mut self, name: &str, clock: u64) -> Option<usize> {
+        let server = Server::new(name, clock);
         if self.servers.len() < SERVERS_MAX {
             self.servers.push(server);
-            return self.servers.len() - 1;
+            return Some(self.servers.len() - 1);
         }
-        let silent_longest = self.servers.iter().enumerate().min_by_key(|(_, server)| server.heard_ms);
-        let index = silent_longest.map_or(0, |(index, _)| index);
+        let unused = self.servers.iter().enumerate().filter(|(_, server)| server.agents == 0);
+        let (index, _) = unused.min_by_key(|(_, server)| server.heard_ms)?;
         self.servers[index] = server;
-        index
+        Some(index)
     }
 
     pub(super) fn name(&self, index: u32) -> Option<&str> {
         self.servers.get(index as usize).map(|server| &*server.name)
     }
 
-    pub(super) fn heard(&self, now_ms: u64, within_ms: u64) -> Vec<String> {
-        let recent = |server: &&Server| now_ms.saturating_sub(server.heard_ms) <= within_ms;
-        let mut names: Vec<String> = self.servers.iter().filter(recent).map(|server| server.name.to_string()).collect();
+    /// The server, if what it does limits how far silence counts.
+    pub(super) fn limiting(&self, index: Option<u32>) -> Option<&Server> {
+        self.servers.get(index? as usize).filter(|_| self.is_cluster)
+    }
+
+    /// Whether the server was heard after a moment, given as a time and as the own mark sent last.
+    pub(super) fn heard_since(&self, index: Option<u32>, ms: u64, mark: u64) -> bool {
+        match self.limiting(index) {
+            None => self.mark > mark,
+            Some(server) => server.heard_mark > mark || server.heard_ms.is_some_and(|heard_ms| heard_ms > ms),
+        }
+    }
+
+    /// Whether any server that agents are on should be asked if it is there.
+    pub(super) fn any_silent(&self, now_ms: u64) -> bool {
+        self.is_cluster && self.servers.iter().any(|server| server.agents > 0 && server.is_silent(now_ms))
+    }
+
+    pub(super) fn state(&self, index: u32, now_ms: u64, clock: u64) -> ServerState {
+        let Some(server) = self.limiting(Some(index)) else {
+            return ServerState::Heard;
+        };
+        if clock.saturating_sub(server.heard_at) < SERVER_UNREACHABLE_MS {
+            return if server.is_silent(now_ms) { ServerState::Silent } else { ServerState::Heard };
+        }
+        if server.is_heard_elsewhere(now_ms) { ServerState::Elsewhere } else { ServerState::Unreachable }
+    }
+
+    /// The servers that agents are on: number, name, when heard, how many agents.
+    pub(super) fn in_use(&self) -> impl Iterator<Item = (u32, &str, Option<u64>, u32)> {
+        let named = self.servers.iter().enumerate().filter(|(_, server)| server.agents > 0);
+        named.filter_map(|(index, server)| {
+            Some((u32::try_from(index).ok()?, &*server.name, server.heard_ms, server.agents))
+        })
+    }
+
+    /// Names of the servers heard in the last two seconds, in order.
+    pub(super) fn heard(&self, now_ms: u64) -> Vec<String> {
+        let recent = self.servers.iter().filter(|server| !server.is_silent(now_ms));
+        let mut names: Vec<String> = recent.map(|server| server.name.to_string()).collect();
         names.sort_unstable();
         names
     }

@@ -1,11 +1,15 @@
 //! Silence, sentence by sentence. The bench below sends marks and heartbeats in virtual time, and folds events as they come.
 
 mod digests;
+mod disconnects;
 mod epochs;
 mod heartbeats;
 mod properties;
 mod rate;
+mod servers;
 mod silence;
+
+use std::collections::BTreeMap;
 
 use muster_schemas::agent::{ProbeReply, instance_key};
 use muster_schemas::event::{DeregisterReason, Deregistration, EpochBegan, Expiry, ExpiryCause, Sender};
@@ -62,6 +66,8 @@ pub(super) struct Bench {
     pub(super) mark_counter: u64,
     pub(super) beat_counter: u64,
     pub(super) sequence: u64,
+    /// What agents' heartbeats come over, where it matters.
+    pub(super) connections: BTreeMap<String, Connection>,
 }
 
 impl Bench {
@@ -82,6 +88,7 @@ impl Bench {
             mark_counter: 0,
             beat_counter: 0,
             sequence: 0,
+            connections: BTreeMap::new(),
         };
         bench.begin(1, None);
         bench
@@ -118,7 +125,11 @@ impl Bench {
     }
 
     pub(super) fn register_with_ttl(&mut self, vouching: Vouching, ttl_ms: u64) -> Vouching {
-        let registration = registration(vouching.clone(), ttl_ms);
+        self.register_with_linger(vouching, ttl_ms, 0)
+    }
+
+    pub(super) fn register_with_linger(&mut self, vouching: Vouching, ttl_ms: u64, linger_ms: u64) -> Vouching {
+        let registration = Registration { linger_ms, ..registration(vouching.clone(), ttl_ms) };
         self.fold(Sender::Agent(vouching.agent.clone()), EventData::Register(registration));
         vouching
     }
@@ -152,6 +163,16 @@ impl Bench {
         self.leases.hear(self.now_ms, wall, position, subject, payload)
     }
 
+    /// From now on an agent's heartbeats come over this connection.
+    pub(super) fn connect(&mut self, agent: &str, server: &str, client: u64) {
+        self.connections.insert(agent.into(), Connection(server.into(), format!("id-of-{server}"), client));
+    }
+
+    /// The broker says that a connection is gone.
+    pub(super) fn disconnected(&mut self, server: &str, client: u64) -> Vec<AgentId> {
+        self.leases.disconnected(self.now_ms, (server, &format!("id-of-{server}"), client), "Client Closed")
+    }
+
     /// A mark that is sent and processed now.
     pub(super) fn mark(&mut self) -> Heard {
         self.late_mark(0)
@@ -180,6 +201,8 @@ impl Bench {
         digest: Digest,
         acked: Option<MinRevision>,
     ) -> Heard {
+        let connection = self.connections.get(agent).cloned();
+        let connection = connection.unwrap_or_else(|| Connection(format!("server-of-{agent}"), "N1".into(), 7));
         self.beat_counter += 1;
         let heartbeat = Heartbeat {
             v: 1,
@@ -188,7 +211,7 @@ impl Bench {
             instances: 1,
             digest,
             acked,
-            conn: Some(Connection(format!("server-of-{agent}"), "N1".into(), 7)),
+            conn: Some(connection),
         };
         self.hear(&subjects().heartbeat(&agent_id(agent)), &serde_json::to_vec(&heartbeat).unwrap())
     }

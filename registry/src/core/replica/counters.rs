@@ -27,6 +27,10 @@ pub struct Counters {
     pub heartbeats: u64,
     /// Heartbeats that were unreadable, or not above the last counter.
     pub heartbeats_refused: u64,
+    /// Disconnect advisories of the broker.
+    pub advisories: u64,
+    /// Connections of agents that the broker said are gone.
+    pub disconnects: u64,
     /// Own marks processed.
     pub marks: u64,
     /// Own marks that charged leases.

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use muster_schemas::entry::{Evidence, ProbeResult};
 use muster_schemas::event::{Expiry, ExpiryCause};
-use muster_schemas::{AgentId, EventData, Incarnation, Instance, InstanceId, ReplicaId, ServiceName, Subjects};
+use muster_schemas::{AgentId, EventData, Incarnation, Instance, InstanceId, ServiceName};
 
 use super::announcing::Announcing;
 use super::proposals::BATCH_MAX;
-use super::{Replica, Timing};
+use super::{Replica, ReplicaSettings, Timing};
 use crate::core::catalog::Catalog;
 use crate::core::io::{Effect, Effects, ProbeOutcome};
 use crate::core::leases::{Beat, Due, DueInstance, Heard, Leases, Verdict};
@@ -36,6 +36,8 @@ pub(super) struct Liveness {
     waiting: VecDeque<(u64, Due)>,
     probes: BTreeMap<u64, Probing>,
     last_probe: u64,
+    /// Given up if their broker servers are heard now; bounded by the rate of expiries.
+    unconfirmed: Vec<Convinced>,
     /// Given up, to be proposed with the next batch; bounded by the probes.
     convinced: Vec<Convinced>,
     /// Agents of the batch under way.
@@ -52,6 +54,8 @@ pub(super) struct Liveness {
 struct Probing {
     agent: AgentId,
     sent_ms: u64,
+    /// The own mark sent last by then.
+    sent_mark: u64,
     /// Whose time is used up.
     due: Vec<DueInstance>,
     /// All that was held for the agent when it was asked: only of that can its answer say that it is not its own.
@@ -68,6 +72,7 @@ impl Probing {
         (incarnation == instance.vouching().incarnation).then_some(DueInstance {
             instance,
             observed_sequence,
+            cause: ExpiryCause::Disowned,
             evidence,
         })
     }
@@ -82,17 +87,24 @@ struct Convinced {
     evidence: Evidence,
     /// A heartbeat after this moment contradicts a silence.
     asked_ms: u64,
+    /// The own mark sent last by then.
+    asked_mark: u64,
+    /// What was decided any longer ago is decided anew.
+    decided_ms: u64,
 }
 
 impl Liveness {
-    pub(super) fn new(now_ms: u64, subjects: Subjects, replica: &ReplicaId) -> Self {
+    pub(super) fn new(now_ms: u64, settings: &ReplicaSettings) -> Self {
+        let mut leases = Leases::new(settings.subjects.clone(), &settings.replica);
+        leases.keep_unreachable_for(settings.timing.unreachable_limit_ms);
         Self {
-            leases: Leases::new(subjects, replica),
+            leases,
             announcing: Announcing::default(),
             listening_since_ms: now_ms,
             waiting: VecDeque::new(),
             probes: BTreeMap::new(),
             last_probe: 0,
+            unconfirmed: Vec::new(),
             convinced: Vec::new(),
             proposing: Vec::new(),
             fallen_due: VecDeque::new(),
@@ -141,10 +153,35 @@ impl Liveness {
     pub(super) fn stand_back(&mut self) {
         let waiting = self.waiting.drain(..).map(|(_, due)| due.agent);
         let probed = std::mem::take(&mut self.probes).into_values().map(|probing| probing.agent);
-        let convinced = self.convinced.drain(..).map(|convinced| convinced.instance.vouching().agent.clone());
+        let convinced = self
+            .unconfirmed
+            .drain(..)
+            .chain(self.convinced.drain(..))
+            .map(|convinced| convinced.instance.vouching().agent.clone());
         let agents: Vec<_> = waiting.chain(probed).chain(convinced).collect();
         for agent in agents {
             self.leases.retry(&agent);
+        }
+    }
+
+    /// Whether a decision waits for the word of a broker server.
+    pub(super) fn waits_for_servers(&self) -> bool {
+        !self.unconfirmed.is_empty()
+    }
+
+    /// Believes the silence of those whose broker server was heard after they were asked. What has waited for that in vain is
+    /// decided anew.
+    fn confirm(&mut self, now_ms: u64, timing: &Timing) {
+        for mut waiting in std::mem::take(&mut self.unconfirmed) {
+            let agent = &waiting.instance.vouching().agent;
+            if self.leases.server_heard_since(agent, waiting.asked_ms, waiting.asked_mark) {
+                waiting.decided_ms = now_ms;
+                self.convinced.push(waiting);
+            } else if now_ms.saturating_sub(waiting.asked_ms) > timing.probe_timeout_ms + timing.server_word_ms {
+                self.leases.retry(agent);
+            } else {
+                self.unconfirmed.push(waiting);
+            }
         }
     }
 
@@ -159,7 +196,7 @@ impl Liveness {
 }
 
 impl Replica {
-    pub(super) fn heartbeat(&mut self, subject: &str, payload: &[u8]) {
+    pub(super) fn heartbeat(&mut self, subject: &str, payload: &[u8], effects: &mut Effects) {
         if payload.is_empty() {
             // A permission check of somebody who starts.
             return;
@@ -177,6 +214,7 @@ impl Replica {
                 self.counters.marks_charged += u64::from(charged_ms.is_some());
                 self.counters.charged_ms = self.liveness.leases.charged_total_ms();
                 self.wishes.charged(charged_ms.unwrap_or(0));
+                self.decide_at_once(effects);
             }
             Heard::OthersMark => {}
             Heard::Unheard(_) => self.counters.heartbeats_refused += 1,
@@ -198,6 +236,14 @@ impl Replica {
         }
     }
 
+    /// Something was heard that a decision may have waited for: the next tick need not be waited for as well.
+    pub(super) fn decide_at_once(&mut self, effects: &mut Effects) {
+        if self.liveness.leases.any_lingering() || self.liveness.waits_for_servers() {
+            self.look_after_leases(effects);
+            self.propose(effects);
+        }
+    }
+
     /// Takes the next steps with those whose time is used up, if it is this replica's turn.
     pub(super) fn look_after_leases(&mut self, effects: &mut Effects) {
         self.raise_alarms(effects);
@@ -206,14 +252,19 @@ impl Replica {
             return;
         };
         self.liveness.drop_lost_probes(self.now_ms, &self.settings.timing);
+        self.liveness.confirm(self.now_ms, &self.settings.timing);
         self.liveness.take_due(self.now_ms, &self.catalog);
-        let now_ms = self.now_ms;
+        let (now_ms, probes) = (self.now_ms, self.counters.probes);
         while self.liveness.probes.len() < PROBES_MAX {
             let is_ready = |(since_ms, _): &mut (u64, Due)| now_ms >= *since_ms + delay_ms;
             let Some((since_ms, due)) = self.liveness.waiting.pop_front_if(is_ready) else {
                 break;
             };
             self.probe_if_still_due(since_ms, due, effects);
+        }
+        if self.counters.probes > probes {
+            // What shows that the broker was there after the probes left.
+            self.send_mark_now(effects);
         }
         while self.liveness.probes.len() < PROBES_MAX {
             let Some(agent) = self.liveness.announcing.next_to_probe() else {
@@ -255,7 +306,8 @@ impl Replica {
             let key = (instance.service().clone(), instance.id().clone());
             Some((key, (instance.vouching().incarnation, sequence)))
         });
-        let probing = Probing { agent: agent.clone(), sent_ms: self.now_ms, due, held: held.collect() };
+        let held = held.collect();
+        let probing = Probing { agent: agent.clone(), sent_ms: self.now_ms, sent_mark: self.mark_counter, due, held };
         self.liveness.last_probe += 1;
         let probe = self.liveness.last_probe;
         self.liveness.probes.insert(probe, probing);
@@ -263,42 +315,56 @@ impl Replica {
         effects.push(Effect::Probe { probe, agent });
     }
 
-    pub(super) fn probed(&mut self, probe: u64, outcome: &ProbeOutcome<'_>) {
+    pub(super) fn probed(&mut self, probe: u64, outcome: &ProbeOutcome<'_>, effects: &mut Effects) {
         let Some(probing) = self.liveness.probes.remove(&probe) else {
             return;
         };
         match outcome {
             ProbeOutcome::Failed => self.liveness.leases.retry(&probing.agent),
-            ProbeOutcome::NoResponders => self.give_up(probing, ExpiryCause::Silent, ProbeResult::NoResponders),
-            ProbeOutcome::Timeout => self.give_up(probing, ExpiryCause::Silent, ProbeResult::Timeout),
+            ProbeOutcome::NoResponders => self.give_up(probing, ProbeResult::NoResponders),
+            ProbeOutcome::Timeout => self.give_up(probing, ProbeResult::Timeout),
             ProbeOutcome::Answered(reply) => {
                 let unlisted = self.liveness.leases.vouched(&probing.agent, reply);
                 let due = unlisted.into_iter().filter_map(|instance| probing.was_held(instance)).collect();
                 let probing = Probing { due, ..probing };
                 if self.disowns(&probing.agent, probing.due.is_empty()) {
-                    self.give_up(probing, ExpiryCause::Disowned, ProbeResult::Unlisted);
+                    self.give_up(probing, ProbeResult::Unlisted);
                 }
             }
         }
+        self.liveness.confirm(self.now_ms, &self.settings.timing);
+        self.propose(effects);
     }
 
-    fn give_up(&mut self, probing: Probing, cause: ExpiryCause, result: ProbeResult) {
+    /// A silence is believed once the agent's broker server was heard after the probe was sent. That somebody still listens
+    /// and does not answer says nothing about a broken connection: such a one is given up for its silence, or not at all.
+    fn give_up(&mut self, probing: Probing, result: ProbeResult) {
         let own = &self.settings.replica;
-        self.liveness.convinced.extend(probing.due.into_iter().map(|due| {
+        for due in probing.due {
+            if due.cause == ExpiryCause::Disconnected && result == ProbeResult::Timeout {
+                self.liveness.leases.retry(&probing.agent);
+                continue;
+            }
             let evidence = Evidence {
                 heard_by: due.evidence.last_heartbeat_at.map(|_| own.clone()),
                 probe: Some(result),
                 replica: Some(own.clone()),
                 ..due.evidence
             };
-            Convinced {
+            let given_up = Convinced {
                 instance: due.instance,
                 observed_sequence: due.observed_sequence,
-                cause,
+                cause: due.cause,
                 evidence,
                 asked_ms: probing.sent_ms,
+                asked_mark: probing.sent_mark,
+                decided_ms: self.now_ms,
+            };
+            match given_up.cause {
+                ExpiryCause::Silent | ExpiryCause::Disconnected => self.liveness.unconfirmed.push(given_up),
+                ExpiryCause::Disowned | ExpiryCause::Unreachable => self.liveness.convinced.push(given_up),
             }
-        }));
+        }
     }
 
     /// Whether what an agent's answer leaves out is disowned: only after it was asked to announce itself.
@@ -325,10 +391,11 @@ impl Replica {
             let vouching = given_up.instance.vouching();
             let last_sequence = self.catalog.last_sequence(&vouching.service, &vouching.instance);
             let heard_ms = self.liveness.leases.agent(&vouching.agent).and_then(|view| view.heard_ms());
-            let contradicted =
-                given_up.cause == ExpiryCause::Silent && heard_ms.is_some_and(|heard_ms| heard_ms >= given_up.asked_ms);
-            let stale_ms = self.now_ms.saturating_sub(given_up.asked_ms);
-            let is_old = stale_ms > self.settings.timing.probe_timeout_ms + self.settings.timing.propose_rank_ms;
+            let was_heard = heard_ms.is_some_and(|heard_ms| heard_ms >= given_up.asked_ms);
+            let contradicted = given_up.cause != ExpiryCause::Disowned && was_heard;
+            let stale_ms = self.now_ms.saturating_sub(given_up.decided_ms);
+            let timing = &self.settings.timing;
+            let is_old = stale_ms > timing.probe_timeout_ms + timing.propose_rank_ms || self.is_heard_again(&given_up);
             if last_sequence != Some(given_up.observed_sequence) || contradicted {
                 continue;
             }
@@ -346,6 +413,13 @@ impl Replica {
             }));
         }
         expiries
+    }
+
+    /// Whether the server that was unreachable is there again: what was decided because of it is decided anew.
+    fn is_heard_again(&self, given_up: &Convinced) -> bool {
+        let agent = &given_up.instance.vouching().agent;
+        given_up.cause == ExpiryCause::Unreachable
+            && self.liveness.leases.server_heard_since(agent, given_up.asked_ms, given_up.asked_mark)
     }
 
     fn raise_alarms(&mut self, effects: &mut Effects) {

@@ -14,9 +14,6 @@ use super::{Phase, REPORT_AGAIN_MS, Replica};
 use crate::core::catalog::FOLD_VERSIONS;
 use crate::core::io::{Effect, Effects, Outgoing, OutgoingKind, Severity};
 
-/// A broker server counts as heard for this long.
-const SERVER_HEARD_MS: u64 = 2_000;
-
 /// The parts of a change by which it is recognised.
 #[derive(Deserialize)]
 struct ChangeHead {
@@ -60,9 +57,15 @@ impl Replica {
     }
 
     pub(super) fn send_mark(&mut self, effects: &mut Effects) {
-        if self.now_ms < self.next_mark_ms {
+        // A linger that is over is shown by a mark, and not later than by one of its own.
+        let wanted = self.liveness.leases.wants_mark(self.now_ms);
+        if self.now_ms < self.next_mark_ms && !wanted {
             return;
         }
+        self.send_mark_now(effects);
+    }
+
+    pub(super) fn send_mark_now(&mut self, effects: &mut Effects) {
         self.next_mark_ms = self.now_ms + self.settings.timing.mark_ms;
         self.mark_counter += 1;
         let mark = Mark {
@@ -89,7 +92,7 @@ impl Replica {
             revision: self.catalog.revision(),
             digest: self.catalog.digest(),
             fold_versions: FOLD_VERSIONS.to_vec(),
-            servers: self.liveness.leases.servers_heard(self.now_ms, SERVER_HEARD_MS),
+            servers: self.liveness.leases.servers_heard(self.now_ms),
         };
         let subject = self.settings.subjects.beacon(&self.settings.replica);
         self.send(OutgoingKind::Beacon, subject, &beacon, effects);
@@ -186,6 +189,7 @@ impl Replica {
             Heard::Own => {}
             Heard::Peer => {
                 self.counters.beacons_heard += 1;
+                self.liveness.leases.heard_elsewhere(self.now_ms, &beacon.servers);
                 self.learn_position(beacon.epoch, beacon.revision);
                 self.compare_digest(&beacon, effects);
                 self.rank = self.peers.rank(self.now_ms, &self.settings.timing);

@@ -62,6 +62,10 @@ pub struct Timing {
     pub announced_settle_ms: u64,
     /// Nothing charged for this long: alarm, and no proposals.
     pub deaf_ms: u64,
+    /// How long what the agents on an unreachable broker server vouch for is kept.
+    pub unreachable_limit_ms: u64,
+    /// How long a decision waits to hear its agent's broker server before it is made anew.
+    pub server_word_ms: u64,
     /// How often a checkpoint is written while there are events.
     pub checkpoint_ms: u64,
     /// How long to wait before a checkpoint that could not be written is tried again.
@@ -104,6 +108,8 @@ impl Default for Timing {
             announce_again_ms: 30_000,
             announced_settle_ms: 5_000,
             deaf_ms: 60_000,
+            unreachable_limit_ms: crate::core::leases::UNREACHABLE_LIMIT_MS,
+            server_word_ms: 3_000,
             checkpoint_ms: 300_000,
             checkpoint_retry_ms: 30_000,
             checkpoint_list_ms: 2_000,

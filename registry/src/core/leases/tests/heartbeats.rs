@@ -149,9 +149,9 @@ fn servers_are_known_by_the_heartbeats_that_name_them() {
     bench.beat("a", 1);
     bench.now_ms += 1_500;
     bench.beat("b", 1);
-    assert_eq!(bench.leases.servers_heard(bench.now_ms, 2_000), ["server-of-a", "server-of-b"]);
+    assert_eq!(bench.leases.servers_heard(bench.now_ms), ["server-of-a", "server-of-b"]);
     bench.now_ms += 1_000;
-    assert_eq!(bench.leases.servers_heard(bench.now_ms, 2_000), ["server-of-b"]);
+    assert_eq!(bench.leases.servers_heard(bench.now_ms), ["server-of-b"]);
 }
 
 #[test]
@@ -161,6 +161,14 @@ fn the_number_of_servers_remembered_is_bounded() {
         bench.now_ms += 1;
         bench.beat(&format!("a{number}"), 1);
     }
-    assert_eq!(bench.leases.servers_heard(bench.now_ms, 10_000).len(), 256);
-    assert!(bench.leases.servers_heard(bench.now_ms, 0) == ["server-of-a399"]);
+    assert_eq!(bench.leases.servers_heard(bench.now_ms).len(), 256);
+    assert!(bench.leases.agent(&agent_id("a255")).unwrap().server().is_some());
+    assert!(
+        bench.leases.agent(&agent_id("a256")).unwrap().server().is_none(),
+        "one too many is not known by its server"
+    );
+    // As agents are forgotten, their servers make room.
+    bench.run(AGENT_KEPT_MS + 10_000, &[]);
+    bench.beat("late", 1);
+    assert_eq!(bench.leases.servers_heard(bench.now_ms), ["server-of-late"]);
 }

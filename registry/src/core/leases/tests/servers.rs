@@ -1,0 +1,196 @@
+//! In a cluster: silence counts only as long as the agent's server is heard.
+
+use muster_schemas::event::ExpiryCause;
+
+use super::super::{SERVER_UNREACHABLE_MS, ServerState, UNREACHABLE_LIMIT_MS};
+use super::*;
+
+/// A cluster; this replica is on `n1`. Agents `a` and `b` are on `n3`, `c` is on `n1`.
+fn bench() -> Bench {
+    let mut bench = Bench::new();
+    bench.leases.connected_to(&["n1", "n1"], true);
+    for (agent, server) in [("a", "n3"), ("b", "n3"), ("c", "n1")] {
+        bench.connect(agent, server, 7);
+        bench.register(agent, &format!("of-{agent}"), 1, 1);
+        bench.beat(agent, 1);
+    }
+    bench.run(4_000, &[("a", 1), ("b", 1), ("c", 1)]);
+    bench
+}
+
+fn state(bench: &Bench, server: &str) -> ServerState {
+    let servers = bench.leases.servers(bench.now_ms);
+    servers.iter().find(|one| one.name == server).expect("a server").state
+}
+
+/// Nobody on `n3` is heard for so long.
+fn cut_off(bench: &mut Bench, ms: u64) {
+    bench.run(ms, &[("c", 1)]);
+}
+
+#[test]
+fn a_silent_server_keeps_its_agents_instances_however_long_their_ttl_is_over() {
+    let mut bench = bench();
+    cut_off(&mut bench, UNREACHABLE_LIMIT_MS - 5_000);
+    assert!(bench.due().is_empty());
+    assert_eq!(state(&bench, "n3"), ServerState::Unreachable);
+    assert_eq!(state(&bench, "n1"), ServerState::Heard);
+    let servers = bench.leases.servers(bench.now_ms);
+    let silent = servers.iter().find(|one| one.name == "n3").expect("a server");
+    assert_eq!((silent.agents, silent.leases), (2, 2));
+}
+
+#[test]
+fn after_the_limit_they_are_due_as_unreachable() {
+    let mut bench = bench();
+    bench.leases.keep_unreachable_for(20_000);
+    cut_off(&mut bench, 18_000);
+    assert!(bench.due().is_empty());
+    cut_off(&mut bench, 3_000);
+    let due: Vec<_> = std::iter::from_fn(|| bench.next_due()).flat_map(|due| due.instances).collect();
+    assert_eq!(due.len(), 2);
+    assert!(due.iter().all(|due| due.cause == ExpiryCause::Unreachable));
+    assert!(due[0].evidence.detail.as_ref().is_some_and(|detail| detail.contains("nobody heard its server")));
+}
+
+#[test]
+fn an_instance_with_a_longer_ttl_outlives_the_limit() {
+    let mut bench = bench();
+    bench.leases.keep_unreachable_for(20_000);
+    bench.register_with_ttl(vouching("a", "slow", 1, 1), 60_000);
+    cut_off(&mut bench, 50_000);
+    assert!(!bench.due().contains(&"slow".to_owned()));
+    cut_off(&mut bench, 12_000);
+    assert!(bench.due().contains(&"slow".to_owned()));
+}
+
+#[test]
+fn when_it_is_heard_again_the_charge_starts_at_zero() {
+    let mut bench = bench();
+    cut_off(&mut bench, 40_000);
+    // One of its two agents is heard; the other was gone all the time.
+    bench.beat("a", 1);
+    bench.mark();
+    assert_eq!(state(&bench, "n3"), ServerState::Heard);
+    bench.run(TTL_MS - 400, &[("a", 1), ("c", 1)]);
+    assert!(bench.due().is_empty());
+    // The server is heard every two seconds; silence counts up to there.
+    bench.run(2_400, &[("a", 1), ("c", 1)]);
+    assert_eq!(bench.due(), ["of-b"]);
+}
+
+#[test]
+fn the_three_ttls_in_all_do_not_count_what_passed_while_the_server_was_unreachable() {
+    let mut bench = bench();
+    for _ in 0..4 {
+        cut_off(&mut bench, 20_000);
+        bench.beat("a", 1);
+        bench.run(5_000, &[("a", 1), ("c", 1)]);
+        assert!(bench.due().is_empty());
+    }
+    // Five seconds in each of four breaks were charged: twenty of thirty.
+    bench.run(6_000, &[("a", 1), ("c", 1)]);
+    assert_eq!(bench.due(), ["of-b"], "a TTL in one go");
+}
+
+#[test]
+fn a_dead_agent_on_a_server_that_lives_is_due_at_its_ttl() {
+    let mut bench = bench();
+    bench.run(TTL_MS - 2_000, &[("a", 1), ("c", 1)]);
+    assert!(bench.due().is_empty());
+    bench.run(2_400, &[("a", 1), ("c", 1)]);
+    assert_eq!(bench.due(), ["of-b"]);
+}
+
+#[test]
+fn silence_counts_up_to_the_moment_when_the_server_was_heard() {
+    let mut bench = bench();
+    // Silent for a second less than its TTL while the server was heard; then nothing is heard of either.
+    bench.run(TTL_MS - 3_000, &[("a", 1), ("c", 1)]);
+    cut_off(&mut bench, 20_000);
+    assert!(bench.due().is_empty());
+}
+
+#[test]
+fn an_answer_of_the_server_is_as_good_as_a_heartbeat() {
+    let mut bench = bench();
+    for _ in 0..6 {
+        cut_off(&mut bench, 2_000);
+        assert!(bench.leases.any_server_silent(bench.now_ms));
+        bench.leases.server_answered(bench.now_ms, "n3");
+        assert!(!bench.leases.any_server_silent(bench.now_ms));
+    }
+    bench.mark();
+    assert_eq!(bench.due(), ["of-a", "of-b"], "the server lives, its agents do not");
+}
+
+#[test]
+fn a_lease_whose_server_another_replica_hears_is_not_ours_to_end() {
+    let mut bench = bench();
+    bench.leases.keep_unreachable_for(10_000);
+    for _ in 0..100 {
+        bench.leases.heard_elsewhere(bench.now_ms, &["n3".to_owned()]);
+        cut_off(&mut bench, 400);
+        assert!(bench.due().is_empty());
+    }
+    assert_eq!(state(&bench, "n3"), ServerState::Elsewhere);
+    // Its word holds for little longer than a beacon.
+    cut_off(&mut bench, 2_000);
+    assert_eq!(state(&bench, "n3"), ServerState::Unreachable);
+    assert_eq!(bench.due(), ["of-a", "of-b"]);
+}
+
+#[test]
+fn the_servers_that_own_marks_pass_through_are_heard_with_them() {
+    let mut bench = bench();
+    bench.run(30_000, &[("a", 1)]);
+    assert_eq!(state(&bench, "n1"), ServerState::Heard);
+    assert!(bench.due().contains(&"of-c".to_owned()));
+}
+
+#[test]
+fn on_a_single_broker_a_mark_is_enough_whatever_the_server_is_called() {
+    let mut bench = bench();
+    bench.leases.connected_to(&["another-name"], false);
+    assert!(!bench.leases.any_server_silent(bench.now_ms + 60_000));
+    cut_off(&mut bench, TTL_MS + 400);
+    assert_eq!(bench.due(), ["of-a", "of-b"]);
+}
+
+#[test]
+fn an_agent_that_reconnects_elsewhere_is_judged_by_its_new_server() {
+    let mut bench = bench();
+    bench.connect("b", "n1", 12);
+    bench.beat("b", 1);
+    cut_off(&mut bench, TTL_MS + 400);
+    assert_eq!(bench.due(), ["of-b"]);
+    assert_eq!(state(&bench, "n3"), ServerState::Unreachable);
+}
+
+#[test]
+fn whether_a_server_was_heard_since_a_question_is_told_by_time_or_by_mark() {
+    let mut bench = bench();
+    let heard_since =
+        |bench: &Bench, agent: &str, ms, mark| bench.leases.server_heard_since(&agent_id(agent), ms, mark);
+    let (asked_ms, asked_mark) = (bench.now_ms, bench.mark_counter);
+    assert!(!heard_since(&bench, "a", asked_ms, asked_mark));
+    bench.mark();
+    assert!(heard_since(&bench, "c", asked_ms, asked_mark), "its server is the replica's own");
+    assert!(!heard_since(&bench, "a", asked_ms, asked_mark));
+    bench.now_ms += 1;
+    bench.leases.server_answered(bench.now_ms, "n3");
+    assert!(heard_since(&bench, "a", asked_ms, asked_mark));
+    assert!(heard_since(&bench, "nobody", asked_ms, asked_mark), "of an unknown one a mark is all there is");
+}
+
+#[test]
+fn a_short_absence_of_a_server_is_charged_and_a_long_one_is_not() {
+    let mut bench = bench();
+    bench.beat("a", 1);
+    cut_off(&mut bench, SERVER_UNREACHABLE_MS - 400);
+    bench.leases.server_answered(bench.now_ms, "n3");
+    bench.run(TTL_MS - 2 * SERVER_UNREACHABLE_MS, &[("a", 1), ("c", 1)]);
+    assert!(bench.due().is_empty());
+    bench.run(4_400, &[("a", 1), ("c", 1)]);
+    assert!(bench.due().contains(&"of-b".to_owned()));
+}
