@@ -1,5 +1,7 @@
 //! What an agent registers, and how replicas hold it.
 
+mod flat;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -170,7 +172,7 @@ pub struct Maintenance {
 }
 
 /// An instance as replicas hold it and as consumers receive it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct Instance {
     /// What its agent said last.
