@@ -15,7 +15,7 @@ struct Outcome {
     outcome: &'static str,
 }
 
-/// Told apart by the kind of event.
+/// Told apart by the kind of event, or of alarm.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Kind {
     kind: &'static str,
@@ -33,7 +33,7 @@ type CoreCounter = (&'static str, &'static str, ReadCounter);
 
 type ReadCounter = fn(&Counters) -> u64;
 
-const CORE_COUNTERS: [CoreCounter; 24] = [
+const CORE_COUNTERS: [CoreCounter; 23] = [
     ("changes_published", "Changes that this replica published", |core| core.changes_published),
     ("changes_hedged", "Changes published because the publisher before this replica did not", |core| {
         core.changes_hedged
@@ -53,7 +53,6 @@ const CORE_COUNTERS: [CoreCounter; 24] = [
     ("log_suspicions", "Checks of the log that failed", |core| core.suspicions),
     ("logs_broken", "Logs believed to be broken", |core| core.logs_broken),
     ("messages_refused", "Messages of other replicas unreadable or of no use", |core| core.messages_refused),
-    ("alarms", "Alarms raised", |core| core.alarms),
     ("checkpoints_saved", "Checkpoints written and read back", |core| core.checkpoints_saved),
     ("checkpoints_failed", "Checkpoints that could not be written, or not be read back", |core| {
         core.checkpoints_failed
@@ -95,6 +94,7 @@ pub(crate) struct CoreMetrics {
     checkpoint_revision: Gauge,
     events: Family<Outcome, Counter>,
     proposed: Family<Kind, Counter>,
+    alarms: Family<Kind, Counter>,
 }
 
 impl CoreMetrics {
@@ -113,6 +113,7 @@ impl CoreMetrics {
             checkpoint_revision: metrics.gauge("checkpoint_revision", Unit::None, "Revision of that checkpoint"),
             events: metrics.counters("events_folded", &["outcome"], "Events of the log folded, by what became of them"),
             proposed: metrics.counters("events_proposed", &["kind"], "Events proposed, by kind"),
+            alarms: metrics.counters("alarms", &["kind"], "Alarms raised, by kind"),
         }
     }
 
@@ -127,6 +128,9 @@ impl CoreMetrics {
         }
         for (kind, count) in &counters.proposed {
             set(&self.proposed.get_or_create(&Kind { kind }), *count);
+        }
+        for (kind, count) in &counters.alarms {
+            set(&self.alarms.get_or_create(&Kind { kind }), *count);
         }
         let set = |gauge: &Gauge, value: u64| {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));

@@ -1,6 +1,7 @@
 //! Checkpoints of the log in force: the publishing replica writes one now and then, keeps the newest three, and trims the
 //! log's head up to the oldest of them, if it is told to. Every replica with a state directory keeps one of its own.
 
+use muster_schemas::alarm::AlarmKind;
 use muster_schemas::pulse::CatalogState;
 use muster_schemas::{Revision, Timestamp};
 
@@ -176,7 +177,7 @@ impl Replica {
                 age_ms / 1_000,
                 self.settings.subjects.checkpoint_bucket()
             );
-            self.alarm("checkpoint_too_old", text, effects);
+            self.alarm(AlarmKind::CheckpointTooOld, text, effects);
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use muster_schemas::alarm::AlarmKind;
+
 use crate::core::catalog::Outcome;
 
 /// Counts since the start. All only grow.
@@ -63,12 +65,16 @@ pub struct Counters {
     pub states_failed: u64,
     /// Events that went when the log's head was trimmed.
     pub events_trimmed: u64,
-    /// Alarms raised.
-    pub alarms: u64,
+    /// Alarms raised, by kind.
+    pub alarms: BTreeMap<&'static str, u64>,
 }
 
 impl Counters {
     pub(super) fn new() -> Self {
-        Self { outcomes: Outcome::all_words().map(|word| (word, 0)).collect(), ..Self::default() }
+        Self {
+            outcomes: Outcome::all_words().map(|word| (word, 0)).collect(),
+            alarms: AlarmKind::ALL.map(|kind| (kind.as_str(), 0)).into(),
+            ..Self::default()
+        }
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use muster_schemas::alarm::AlarmKind;
 use muster_schemas::entry::{Evidence, ProbeResult};
 use muster_schemas::event::{Expiry, ExpiryCause};
 use muster_schemas::{AgentId, EventData, Incarnation, Instance, InstanceId, ServiceName};
@@ -431,14 +432,14 @@ impl Replica {
             let text = format!(
                 "{due} of {fleet} leases were used up within {STORM_MS} ms: look at the network before the services"
             );
-            self.alarm("storm", text, effects);
+            self.alarm(AlarmKind::MassExpiry, text, effects);
         } else if self.continuity.is_connected() && self.is_deaf() && again(self.liveness.deaf_alarm_ms) {
             self.liveness.deaf_alarm_ms = Some(self.now_ms);
             let text = format!(
                 "no mark came back in time for {} ms: this replica gives up nobody until one does",
                 self.settings.timing.deaf_ms
             );
-            self.alarm("deaf", text, effects);
+            self.alarm(AlarmKind::Deaf, text, effects);
         }
     }
 }

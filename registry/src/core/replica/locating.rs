@@ -1,6 +1,7 @@
 //! Which log is in force, where it begins, and what to do when it is lost.
 
 use muster_schemas::EpochId;
+use muster_schemas::alarm::AlarmKind;
 use muster_schemas::pulse::CatalogState;
 
 use super::continuity::Verdict;
@@ -68,7 +69,7 @@ impl Replica {
     pub(super) fn broken(&mut self, reason: &str, effects: &mut Effects) {
         self.counters.logs_broken += 1;
         let text = format!("the log is broken, a new one has to begin: {reason}");
-        self.alarm("log_broken", text, effects);
+        self.alarm(AlarmKind::LogBroken, text, effects);
         self.known.lose(self.catalog.epoch());
         self.begin_anew();
     }

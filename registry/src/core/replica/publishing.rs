@@ -1,7 +1,7 @@
 //! What goes out to consumers and other replicas, and what is heard of theirs.
 
 use bytes::Bytes;
-use muster_schemas::alarm::Alarm;
+use muster_schemas::alarm::{Alarm, AlarmKind};
 use muster_schemas::beacon::Beacon;
 use muster_schemas::heartbeat::Mark;
 use muster_schemas::pulse::Pulse;
@@ -35,8 +35,9 @@ impl Replica {
         }
     }
 
-    pub(super) fn alarm(&mut self, kind: &str, message: String, effects: &mut Effects) {
-        self.counters.alarms += 1;
+    pub(super) fn alarm(&mut self, kind: AlarmKind, message: String, effects: &mut Effects) {
+        let kind = kind.as_str();
+        *self.counters.alarms.entry(kind).or_default() += 1;
         let alarm = Alarm {
             v: WIRE_VERSION,
             kind: kind.to_owned(),
@@ -196,7 +197,7 @@ impl Replica {
             }
             Heard::TooMany => self.counters.messages_refused += 1,
             Heard::Impostor => self.complain(
-                "duplicate_replica",
+                AlarmKind::DuplicateIds,
                 format!(
                     "another process, started at {}, calls itself replica {} too: give each its own id",
                     beacon.started_at, beacon.replica
@@ -231,12 +232,12 @@ impl Replica {
                 self.catalog.digest(),
                 beacon.digest
             );
-            self.complain("divergence", text, effects);
+            self.complain(AlarmKind::DigestMismatch, text, effects);
         }
     }
 
     /// Raises an alarm that would repeat with every beacon, now and then.
-    fn complain(&mut self, kind: &str, text: String, effects: &mut Effects) {
+    fn complain(&mut self, kind: AlarmKind, text: String, effects: &mut Effects) {
         let again_ms = self.complained_ms.map_or(0, |ms| ms + REPORT_AGAIN_MS);
         if self.now_ms >= again_ms {
             self.complained_ms = Some(self.now_ms);

@@ -2,6 +2,7 @@
 //! another one, or has lost its tail; then it is a catalog that was set aside, like that of a replica that lived on.
 
 use muster_schemas::EpochId;
+use muster_schemas::alarm::AlarmKind;
 
 use super::Replica;
 use crate::core::catalog::CARRY_MS;
@@ -75,7 +76,7 @@ impl Replica {
         let text = format!(
             "the log is broken, a new one has to begin: {reason}, and the state directory holds revision {held}"
         );
-        self.alarm("log_broken", text, effects);
+        self.alarm(AlarmKind::LogBroken, text, effects);
         self.known.lose(Some(checkpoint.revision().epoch()));
         self.set_aside(checkpoint.catalog().clone());
     }

@@ -152,7 +152,7 @@ fn two_replicas_that_differ_at_one_revision_raise_an_alarm() {
     world.forge_beacon(0, |beacon| beacon.digest = muster_schemas::Digest::ZERO);
     world.run(100);
     let alarm = world.of_kind(OutgoingKind::Alarm).next().expect("an alarm");
-    assert!(alarm.message.subject.ends_with(".divergence"));
+    assert!(alarm.message.subject.ends_with(".digest_mismatch"));
 }
 
 #[test]
@@ -162,5 +162,5 @@ fn a_second_process_with_the_same_replica_id_raises_an_alarm() {
     world.forge_beacon(0, |beacon| beacon.started_at = muster_schemas::Timestamp::from_ms(1));
     world.run(100);
     let alarm = world.of_kind(OutgoingKind::Alarm).next().expect("an alarm");
-    assert!(alarm.message.subject.ends_with(".duplicate_replica"));
+    assert!(alarm.message.subject.ends_with(".duplicate_ids"));
 }

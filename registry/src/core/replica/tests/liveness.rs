@@ -174,7 +174,7 @@ fn a_storm_of_silence_is_an_alarm_and_goes_at_a_bounded_rate() {
     let first_ms = removals[0].0;
     let within_a_second = removals.iter().filter(|(ms, _)| *ms < first_ms + 1_000).count();
     assert!((50..=130).contains(&within_a_second), "{within_a_second}");
-    let alarms = world.of_kind(OutgoingKind::Alarm).filter(|sent| sent.message.subject.ends_with(".storm"));
+    let alarms = world.of_kind(OutgoingKind::Alarm).filter(|sent| sent.message.subject.ends_with(".mass_expiry"));
     assert!(alarms.count() >= 1);
 }
 
