@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use muster_runtime::metrics::{Counter, Family, Gauge, MetricDoc, Metrics, Unit};
-use muster_schemas::query::{ErrorCode, Status};
+use muster_schemas::query::{ErrorCode, ServerState, Status};
 use prometheus_client::encoding::EncodeLabelSet;
 
 use crate::core::replica::{Counters, Kept};
@@ -33,7 +33,7 @@ type CoreCounter = (&'static str, &'static str, ReadCounter);
 
 type ReadCounter = fn(&Counters) -> u64;
 
-const CORE_COUNTERS: [CoreCounter; 23] = [
+const CORE_COUNTERS: [CoreCounter; 25] = [
     ("changes_published", "Changes that this replica published", |core| core.changes_published),
     ("changes_hedged", "Changes published because the publisher before this replica did not", |core| {
         core.changes_hedged
@@ -45,6 +45,8 @@ const CORE_COUNTERS: [CoreCounter; 23] = [
     ("beacons_heard", "Beacons of other replicas heard", |core| core.beacons_heard),
     ("heartbeats", "Heartbeats of agents taken in", |core| core.heartbeats),
     ("heartbeats_refused", "Heartbeats unreadable, or not above the last counter", |core| core.heartbeats_refused),
+    ("advisories", "Disconnect advisories of the broker heard", |core| core.advisories),
+    ("disconnects", "Connections of agents that the broker said are gone", |core| core.disconnects),
     ("marks", "Own marks processed", |core| core.marks),
     ("marks_charged", "Own marks that charged leases", |core| core.marks_charged),
     ("probes", "Probes sent to agents", |core| core.probes),
@@ -69,13 +71,20 @@ type CoreGauge = (&'static str, Unit, &'static str, ReadGauge);
 
 type ReadGauge = fn(&Status) -> u64;
 
-const CORE_GAUGES: [CoreGauge; 9] = [
+const CORE_GAUGES: [CoreGauge; 11] = [
     ("revision", Unit::None, "How far the log is folded", |status| status.revision),
     ("services", Unit::None, "Services with instances", |status| status.services),
     ("instances", Unit::None, "Instances", |status| status.instances),
     ("tombstones", Unit::None, "Tombstones kept", |status| status.tombstones),
     ("intents", Unit::None, "Intents in force", |status| status.intents),
     ("agents", Unit::None, "Agents heard in the last TTL", |status| status.agents),
+    ("servers_unreachable", Unit::None, "Broker servers with agents that nobody hears", |status| {
+        let unreachable = status.servers.iter().filter(|server| server.state == ServerState::Unreachable);
+        u64::try_from(unreachable.count()).unwrap_or(u64::MAX)
+    }),
+    ("instances_unreachable", Unit::None, "Instances kept although nobody hears their agents' broker server", |status| {
+        status.unreachable_instances
+    }),
     ("replicas", Unit::None, "Replicas heard, this one included", |status| {
         u64::try_from(status.replicas.len()).unwrap_or(u64::MAX)
     }),

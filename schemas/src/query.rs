@@ -158,8 +158,61 @@ pub struct Status {
     pub intents: u64,
     /// Agents heard in the last TTL.
     pub agents: u64,
+    /// Broker servers that agents are on, by name.
+    #[serde(default)]
+    pub servers: Vec<BrokerServer>,
+    /// Instances that are kept although nobody hears the broker server that their agents are on.
+    #[serde(default)]
+    pub unreachable_instances: u64,
+    /// Disconnect advisories of the broker heard since it started.
+    #[serde(default)]
+    pub advisories: u64,
     /// Events folded since it started, by outcome.
     pub outcomes: BTreeMap<String, u64>,
+}
+
+/// A broker server that agents are on, as one replica sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+pub struct BrokerServer {
+    /// Its name.
+    pub name: String,
+    /// Whether it is heard.
+    pub state: ServerState,
+    /// Milliseconds since it was heard; null before.
+    pub heard_age_ms: Option<u64>,
+    /// Agents that named it last.
+    pub agents: u64,
+    /// Leased instances of these agents.
+    pub instances: u64,
+}
+
+/// Whether a replica hears a broker server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ServerState {
+    /// It was heard in the last two seconds, or is the only one and marks come through.
+    Heard,
+    /// It was not, and is being asked.
+    Silent,
+    /// Another replica hears it, this one does not: its agents' leases are not this replica's to end.
+    Elsewhere,
+    /// Nobody hears it: its agents' instances are kept until it is heard again, or for as long as the limit says.
+    Unreachable,
+}
+
+impl ServerState {
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Heard => "heard",
+            Self::Silent => "silent",
+            Self::Elsewhere => "elsewhere",
+            Self::Unreachable => "unreachable",
+        }
+    }
 }
 
 /// The closed list of errors.

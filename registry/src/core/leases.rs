@@ -27,6 +27,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::collections::{BinaryHeap, HashMap};
 use std::hash::BuildHasherDefault;
 
+use muster_schemas::query::ServerState;
 use muster_schemas::{AgentId, InstanceId, ReplicaId, ServiceName, Subjects};
 
 use agent::{Agent, Lease};
@@ -38,7 +39,7 @@ pub use agent::AgentView;
 pub use clock::{MARK_GAP_MS_MAX, MARK_LATE_MS_MAX};
 pub use due::{Due, DueInstance, HANDED_OUT_MS, RETRY_MS};
 pub use hear::{Beat, Heard, Unheard, Verdict};
-pub use servers::{SERVER_SILENT_MS, SERVER_UNREACHABLE_MS, ServerState};
+pub use servers::{SERVER_SILENT_MS, SERVER_UNREACHABLE_MS};
 
 /// An agent without leases is forgotten this long after it was heard last, in milliseconds.
 pub const AGENT_KEPT_MS: u64 = 60_000;

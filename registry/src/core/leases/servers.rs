@@ -3,6 +3,8 @@
 //! In a cluster a silence means something only as long as the agent's server is heard. On a single broker a processed mark is
 //! enough: whatever could reach this replica came the same way.
 
+use muster_schemas::query::ServerState;
+
 /// A server that was not heard for so long is asked whether it is there, and no longer named in beacons, in milliseconds.
 pub const SERVER_SILENT_MS: u64 = 2_000;
 
@@ -65,19 +67,6 @@ impl Server {
     pub(super) fn is_heard_elsewhere(&self, now_ms: u64) -> bool {
         self.elsewhere_ms.is_some_and(|ms| now_ms.saturating_sub(ms) <= ELSEWHERE_MS)
     }
-}
-
-/// Whether a server can be heard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ServerState {
-    /// It was heard in the last two seconds, or is the only one and marks come through.
-    Heard,
-    /// It was not, and is being asked.
-    Silent,
-    /// Another replica hears it, this one does not: its agents' leases are not this replica's to end.
-    Elsewhere,
-    /// Nobody hears it: its agents' instances are kept, until it is heard again or for as long as the limit says.
-    Unreachable,
 }
 
 /// When each server was heard last.

@@ -1,10 +1,11 @@
 //! What the broker itself says: that a client's connection is gone, and that a server is there.
 
+use muster_schemas::alarm::AlarmKind;
+use muster_schemas::query::{BrokerServer, ServerState};
 use serde::Deserialize;
 
 use super::Replica;
 use crate::core::io::{Effect, Effects, Severity};
-use crate::core::leases::ServerState;
 
 /// Questions to the broker's servers are no closer together than this, in milliseconds.
 const ASK_SERVERS_MS: u64 = 1_000;
@@ -98,6 +99,19 @@ impl Replica {
         }
     }
 
+    /// The broker servers that agents are on, as this replica sees them.
+    pub(super) fn broker_servers(&self, now_ms: u64) -> Vec<BrokerServer> {
+        let servers = self.liveness.leases.servers(now_ms).into_iter();
+        let shown = servers.map(|server| BrokerServer {
+            name: server.name.to_owned(),
+            state: server.state,
+            heard_age_ms: server.heard_ms.map(|heard_ms| now_ms.saturating_sub(heard_ms)),
+            agents: server.agents.into(),
+            instances: server.leases,
+        });
+        shown.collect()
+    }
+
     /// Raises an alarm while servers are unreachable, and says when they are heard again.
     pub(super) fn watch_servers(&mut self, effects: &mut Effects) {
         let watched = &self.unreachable;
@@ -125,7 +139,7 @@ impl Replica {
                 names.join(", "),
                 self.settings.timing.unreachable_limit_ms / 1_000,
             );
-            self.alarm("unreachable_server", text, effects);
+            self.alarm(AlarmKind::UnreachableServer, text, effects);
         }
     }
 }

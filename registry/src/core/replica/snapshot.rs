@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use muster_schemas::pulse::CatalogState;
-use muster_schemas::query::Status;
+use muster_schemas::query::{ServerState, Status};
 use muster_schemas::{EpochId, WIRE_VERSION};
 
 use super::{Phase, Replica};
@@ -103,6 +103,8 @@ impl Replica {
         replicas.sort();
         let confirmed_ms = self.continuity.end_confirmed_ms();
         let outcomes = self.counters.outcomes.iter();
+        let servers = self.broker_servers(now_ms);
+        let unreachable = servers.iter().filter(|server| server.state == ServerState::Unreachable);
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         Status {
             v: WIRE_VERSION,
@@ -123,6 +125,9 @@ impl Replica {
             tombstones: count(self.catalog.tombstones_count()),
             intents: count(self.catalog.intents_count()),
             agents: count(self.liveness.leases.agents_heard(now_ms, AGENT_HEARD_MS)),
+            unreachable_instances: unreachable.map(|server| server.instances).sum(),
+            servers,
+            advisories: self.counters.advisories,
             outcomes: outcomes.map(|(word, count)| ((*word).to_owned(), *count)).collect(),
         }
     }

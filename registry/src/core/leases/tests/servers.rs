@@ -1,8 +1,9 @@
 //! In a cluster: silence counts only as long as the agent's server is heard.
 
 use muster_schemas::event::ExpiryCause;
+use muster_schemas::query::ServerState;
 
-use super::super::{SERVER_UNREACHABLE_MS, ServerState, UNREACHABLE_LIMIT_MS};
+use super::super::{SERVER_UNREACHABLE_MS, UNREACHABLE_LIMIT_MS};
 use super::*;
 
 /// A cluster; this replica is on `n1`. Agents `a` and `b` are on `n3`, `c` is on `n1`.
