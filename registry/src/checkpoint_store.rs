@@ -50,6 +50,7 @@ pub(crate) enum Done {
 pub(crate) enum Found {
     Whole(Box<Checkpoint>),
     Broken(String),
+    Foreign(String),
     Unreachable(String),
 }
 
@@ -178,6 +179,9 @@ impl Store {
         });
         let outcome = read.await;
         if let Some(error) = broken {
+            if error.is_foreign() {
+                return Found::Foreign(error.to_string());
+            }
             return Found::Broken(error.to_string());
         }
         match outcome {

@@ -33,7 +33,7 @@ type CoreCounter = (&'static str, &'static str, ReadCounter);
 
 type ReadCounter = fn(&Counters) -> u64;
 
-const CORE_COUNTERS: [CoreCounter; 25] = [
+const CORE_COUNTERS: [CoreCounter; 26] = [
     ("changes_published", "Changes that this replica published", |core| core.changes_published),
     ("changes_hedged", "Changes published because the publisher before this replica did not", |core| {
         core.changes_hedged
@@ -54,6 +54,9 @@ const CORE_COUNTERS: [CoreCounter; 25] = [
     ("proposal_batches_failed", "Batches of proposals not acknowledged in full", |core| core.batches_failed),
     ("log_suspicions", "Checks of the log that failed", |core| core.suspicions),
     ("logs_broken", "Logs believed to be broken", |core| core.logs_broken),
+    ("rebuilds", "Times that the log was read anew because the catalog differed from another replica's", |core| {
+        core.rebuilds
+    }),
     ("messages_refused", "Messages of other replicas unreadable or of no use", |core| core.messages_refused),
     ("checkpoints_saved", "Checkpoints written and read back", |core| core.checkpoints_saved),
     ("checkpoints_failed", "Checkpoints that could not be written, or not be read back", |core| {
@@ -82,9 +85,12 @@ const CORE_GAUGES: [CoreGauge; 11] = [
         let unreachable = status.servers.iter().filter(|server| server.state == ServerState::Unreachable);
         u64::try_from(unreachable.count()).unwrap_or(u64::MAX)
     }),
-    ("instances_unreachable", Unit::None, "Instances kept although nobody hears their agents' broker server", |status| {
-        status.unreachable_instances
-    }),
+    (
+        "instances_unreachable",
+        Unit::None,
+        "Instances kept although nobody hears their agents' broker server",
+        |status| status.unreachable_instances,
+    ),
     ("replicas", Unit::None, "Replicas heard, this one included", |status| {
         u64::try_from(status.replicas.len()).unwrap_or(u64::MAX)
     }),

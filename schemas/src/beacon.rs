@@ -28,6 +28,9 @@ pub struct Beacon {
     pub digest: Digest,
     /// The fold versions that it knows.
     pub fold_versions: Vec<u32>,
+    /// It has read this log anew because its catalog differed from another replica's of the same revision.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rebuilt: bool,
     /// Names of the broker servers that it heard in the last 2 s.
     #[serde(default)]
     pub servers: Vec<String>,

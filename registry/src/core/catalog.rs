@@ -34,6 +34,7 @@ use super::io::Record;
 pub use conflicts::CONFLICTS_PER_CHANGE_MAX;
 pub use intents::INTENTS_MAX;
 pub use outcome::{Folded, News, Outcome, Reason};
+pub use registry_events::FOLD_VERSION_SETTING;
 pub use service::{Held, Service};
 
 /// The fold versions that this software has.

@@ -146,6 +146,8 @@ pub enum Loaded<'a> {
     Whole(&'a Checkpoint),
     /// It is there and cannot be used, or it is there no more; for people.
     Broken(&'a str),
+    /// It is whole as far as that can be told, and only another version of this software can read it; for people.
+    Foreign(&'a str),
     /// The store could not be asked, or stopped in the middle. Proves nothing.
     Unreachable(&'a str),
 }

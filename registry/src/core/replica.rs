@@ -9,6 +9,8 @@ mod broker_words;
 mod checkpoints;
 mod continuity;
 mod counters;
+mod divergence;
+mod duplicates;
 mod epochs;
 mod folding;
 mod liveness;
@@ -24,6 +26,9 @@ mod ring;
 mod snapshot;
 mod timing;
 
+use std::collections::BTreeMap;
+
+use muster_schemas::alarm::AlarmKind;
 use muster_schemas::{EpochId, EventKind, ReplicaId, Subjects, Timestamp};
 
 pub use checkpoints::{Keeping, Kept};
@@ -35,6 +40,8 @@ use self::beginning::Beginning;
 use self::broker_words::Unreachable;
 use self::checkpoints::Checkpoints;
 use self::continuity::Continuity;
+use self::divergence::Divergence;
+use self::duplicates::Duplicates;
 use self::epochs::KnownEpochs;
 use self::liveness::Liveness;
 use self::minting::Minting;
@@ -43,7 +50,7 @@ use self::proposals::Proposals;
 use self::proposing::Wishes;
 use self::pulses::Pulses;
 use self::ring::Ring;
-use super::catalog::Catalog;
+use super::catalog::{Catalog, FOLD_VERSIONS};
 use super::io::{Effect, Effects, Input, Severity};
 
 /// How many set-aside catalogs are kept; beyond it the oldest is dropped, with what only it knew.
@@ -81,6 +88,10 @@ pub struct Replica {
     continuity: Continuity,
     beginning: Beginning,
     checkpoints: Checkpoints,
+    divergence: Divergence,
+    duplicates: Duplicates,
+    /// The fold versions that this software has.
+    fold_versions: Vec<u32>,
     known: KnownEpochs,
     catalog: Catalog,
     /// Catalogs of lost logs, the newest last.
@@ -94,7 +105,8 @@ pub struct Replica {
     next_beacon_ms: u64,
     next_mark_ms: u64,
     mark_counter: u64,
-    complained_ms: Option<u64>,
+    /// When an alarm that would repeat was raised last.
+    complained_ms: BTreeMap<AlarmKind, u64>,
     reader_reported_ms: Option<u64>,
     liveness: Liveness,
     unreachable: Unreachable,
@@ -143,6 +155,9 @@ impl Replica {
             continuity: Continuity::default(),
             beginning: Beginning::default(),
             checkpoints: Checkpoints::default(),
+            divergence: Divergence::default(),
+            duplicates: Duplicates::default(),
+            fold_versions: FOLD_VERSIONS.to_vec(),
             known: KnownEpochs::default(),
             catalog: Catalog::default(),
             aside: Vec::new(),
@@ -154,7 +169,7 @@ impl Replica {
             next_beacon_ms: now_ms,
             next_mark_ms: now_ms,
             mark_counter: 0,
-            complained_ms: None,
+            complained_ms: BTreeMap::new(),
             reader_reported_ms: None,
             liveness: Liveness::new(now_ms, &settings),
             unreachable: Unreachable::default(),

@@ -44,6 +44,7 @@ impl FoundCheckpoint {
         match self {
             Self::Whole(checkpoint) => Loaded::Whole(checkpoint),
             Self::Broken(reason) => Loaded::Broken(reason),
+            Self::Foreign(reason) => Loaded::Foreign(reason),
             Self::Unreachable(reason) => Loaded::Unreachable(reason),
         }
     }

@@ -89,6 +89,12 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
+    /// Another version of this software could read it.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        matches!(self, Self::OtherFormat { .. } | Self::OtherFold { .. })
+    }
+
     fn corrupt(reason: impl Into<String>) -> Self {
         Self::Corrupt { reason: reason.into() }
     }

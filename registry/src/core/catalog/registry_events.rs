@@ -11,7 +11,7 @@ use super::service::Held;
 use super::write::{Doing, Ending};
 
 /// The setting that raises the fold version.
-const FOLD_VERSION_SETTING: &str = "fold_version";
+pub const FOLD_VERSION_SETTING: &str = "fold_version";
 
 impl Catalog {
     pub(super) fn fold_expire(&mut self, doing: Doing<'_>, expiry: &Expiry) -> Folded {

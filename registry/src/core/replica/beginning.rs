@@ -20,6 +20,10 @@ pub(super) struct Beginning {
     failures: u32,
     complained_ms: Option<u64>,
     pub(super) remembered: Option<Remembered>,
+    /// The log is to be read from as far back as it can be.
+    pub(super) from_afar: bool,
+    /// Why a checkpoint that the log needs can be read by another version of this software only.
+    pub(super) foreign: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -102,7 +106,7 @@ impl Replica {
         let timing = &self.settings.timing;
         let overdue = |since_ms: u64, limit_ms: u64| self.now_ms.saturating_sub(since_ms) > 2 * limit_ms;
         match std::mem::take(&mut self.beginning.stage) {
-            _ if facts.last_sequence == 0 => Choice::Log,
+            _ if facts.last_sequence == 0 || self.beginning.from_afar && facts.first_sequence <= 1 => Choice::Log,
             Stage::Unasked => self.ask_for_checkpoints(effects),
             Stage::Paused { until_ms } if self.now_ms >= until_ms => self.ask_for_checkpoints(effects),
             Stage::Unlisted => self.unanswered("the checkpoints cannot be listed", facts, effects),
@@ -115,18 +119,27 @@ impl Replica {
             }
             Stage::Listed(checkpoints) => {
                 let left = self.candidates(checkpoints, facts);
-                self.try_next(left, effects)
+                self.try_next(left, facts, effects)
             }
             Stage::Loaded { checkpoint, left } => self.verify(checkpoint, left, facts, effects),
-            Stage::Exhausted => {
-                self.beginning.stage = Stage::Exhausted;
-                Choice::Log
-            }
+            Stage::Exhausted => self.without_checkpoint(facts),
             waiting @ (Stage::Paused { .. } | Stage::Listing { .. } | Stage::Loading { .. }) => {
                 self.beginning.stage = waiting;
                 Choice::Wait
             }
         }
+    }
+
+    /// What the log itself says has to do. Where its beginning is gone, and only another version of this software can read
+    /// what stands for that, another log must not be begun: it would lose what this one holds.
+    fn without_checkpoint(&mut self, facts: &LogFacts<'_>) -> Choice {
+        let is_missed = facts.first_sequence > 1 && epochs::in_force(&self.settings.subjects, &facts.epochs).is_none();
+        if is_missed && self.beginning.foreign.is_some() {
+            self.beginning.stage = Stage::Paused { until_ms: self.now_ms + self.settings.timing.checkpoint_retry_ms };
+            return Choice::Wait;
+        }
+        self.beginning.stage = Stage::Exhausted;
+        Choice::Log
     }
 
     fn ask_for_checkpoints(&mut self, effects: &mut Effects) -> Choice {
@@ -175,11 +188,11 @@ impl Replica {
         fitting
     }
 
-    fn try_next(&mut self, mut left: Vec<Revision>, effects: &mut Effects) -> Choice {
+    fn try_next(&mut self, mut left: Vec<Revision>, facts: &LogFacts<'_>, effects: &mut Effects) -> Choice {
         self.continuity.expect(None);
-        let Some(checkpoint) = left.pop() else {
-            self.beginning.stage = Stage::Exhausted;
-            return Choice::Log;
+        let next = if self.beginning.from_afar && !left.is_empty() { Some(left.remove(0)) } else { left.pop() };
+        let Some(checkpoint) = next else {
+            return self.without_checkpoint(facts);
         };
         let load = self.checkpoints.number();
         self.beginning.stage = Stage::Loading { load, since_ms: self.now_ms, checkpoint, left };
@@ -208,7 +221,7 @@ impl Replica {
             return Choice::Checkpoint(checkpoint);
         }
         self.skip(revision, "its last event is not the one that stands in the stream", effects);
-        self.try_next(left, effects)
+        self.try_next(left, facts, effects)
     }
 
     fn skip(&mut self, checkpoint: Revision, reason: &str, effects: &mut Effects) {
@@ -256,6 +269,13 @@ impl Replica {
                 self.skip(wanted, reason, effects);
                 self.beginning.stage = Stage::Listed(left);
             }
+            Loaded::Foreign(reason) => {
+                let needed =
+                    format!("the log was trimmed, and checkpoint {} stands for what is gone: {reason}", name(wanted));
+                self.beginning.foreign = Some(needed);
+                self.skip(wanted, reason, effects);
+                self.beginning.stage = Stage::Listed(left);
+            }
             Loaded::Unreachable(_) => self.beginning.stage = Stage::Unread,
         }
         self.continuity.hurry(self.now_ms);
@@ -277,9 +297,15 @@ impl Replica {
             }),
         };
         self.begin_catalog(from_sequence.saturating_sub(1));
-        self.forget_checkpoints();
+        self.has_begun();
         self.continuity.watch_epochs(begin.is_none());
         self.continuity.begin_at(self.now_ms, from_sequence, effects);
+    }
+
+    fn has_begun(&mut self) {
+        self.forget_checkpoints();
+        self.beginning.from_afar = false;
+        self.beginning.foreign = None;
     }
 
     fn begin_at_checkpoint(&mut self, checkpoint: Checkpoint, facts: &LogFacts<'_>, effects: &mut Effects) {
@@ -292,7 +318,7 @@ impl Replica {
         self.liveness.leases.rebuild(&self.catalog);
         self.begin_publishing(revision.sequence());
         self.checkpoints.begun_from(&checkpoint, self.now_ms);
-        self.forget_checkpoints();
+        self.has_begun();
         self.phase = Phase::Warming { target: facts.last_sequence };
         self.continuity.watch_epochs(false);
         self.continuity.begin_at(self.now_ms, revision.sequence() + 1, effects);

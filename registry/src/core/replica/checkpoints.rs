@@ -236,7 +236,7 @@ impl Replica {
                 }
             }
             Loaded::Whole(_) => self.not_trimmed(revision, "it is one of another revision", effects),
-            Loaded::Broken(reason) => self.not_trimmed(revision, reason, effects),
+            Loaded::Broken(reason) | Loaded::Foreign(reason) => self.not_trimmed(revision, reason, effects),
             Loaded::Unreachable(_) => {}
         }
     }

@@ -51,6 +51,8 @@ pub struct Counters {
     pub suspicions: u64,
     /// Times that a log was believed to be broken.
     pub logs_broken: u64,
+    /// Times that the log was read anew because the catalog differed from another replica's.
+    pub rebuilds: u64,
     /// Messages of other replicas that were unreadable or of no use.
     pub messages_refused: u64,
     /// Checkpoints written and read back.

@@ -90,6 +90,7 @@ impl Replica {
         }
         if self.rank == Some(0) {
             for (agent, notice) in folded.notices {
+                self.note_displaced(&agent, &notice);
                 self.send_notice(&agent, &notice, effects);
             }
         }
@@ -122,7 +123,7 @@ impl Replica {
     /// The state that this replica shows to others.
     pub(super) fn state(&self) -> CatalogState {
         match self.phase {
-            Phase::Live => self.catalog.state(),
+            Phase::Live if self.yields_to().is_none() => self.catalog.state(),
             _ => CatalogState::Warming,
         }
     }

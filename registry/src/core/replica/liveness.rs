@@ -209,6 +209,7 @@ impl Replica {
             Heard::Beat(beat) => {
                 self.counters.heartbeats += 1;
                 self.take_beat(&beat);
+                self.look_for_duplicates(&beat.agent, effects);
             }
             Heard::OwnMark { charged_ms } => {
                 self.counters.marks += 1;

@@ -6,15 +6,15 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use muster_schemas::entry::Entry;
-use muster_schemas::event::{CarriedOver, EpochBegan, Lapse, Recovered};
+use muster_schemas::event::{CarriedOver, EpochBegan, Lapse, Recovered, SettingChanged};
 use muster_schemas::limits::CARRY_BYTES_MAX;
 use muster_schemas::pulse::CatalogState;
-use muster_schemas::{Event, EventData, EventKind, FOLD_VERSION, Source, Timestamp};
+use muster_schemas::{Event, EventData, EventKind, Source, Timestamp};
 
 use super::proposals::BATCH_MAX;
 use super::snapshot::AGENT_HEARD_MS;
 use super::{Awaiting, Phase, Replica};
-use crate::core::catalog::{Folded, News, Outcome};
+use crate::core::catalog::{FOLD_VERSION_SETTING, Folded, News, Outcome};
 use crate::core::io::{Effects, Severity};
 
 /// The largest entry that fits into a `carry` event beside its envelope.
@@ -33,6 +33,7 @@ pub(super) struct Wishes {
     /// Lease clock since the log in force began.
     charged_ms: u64,
     recovered_proposed_ms: Option<u64>,
+    fold_proposed_ms: Option<u64>,
     /// Lapses proposed lately: sequence of the intent, and when. Bounded by the batch and the time kept.
     lapses_proposed: BTreeMap<u64, u64>,
     /// Entries of set-aside catalogs that may have to be carried over; bounded by what those hold.
@@ -114,7 +115,7 @@ impl Replica {
     }
 
     /// Whether the log is what it was, and this replica has been at its end.
-    fn knows_the_end(&self) -> bool {
+    pub(super) fn knows_the_end(&self) -> bool {
         self.continuity.is_connected()
             && self.continuity.suspicion().is_none()
             && self.continuity.end_confirmed_ms().is_some()
@@ -122,7 +123,7 @@ impl Replica {
 
     /// Whether this replica may decide about what is in the catalog.
     pub(super) fn decides(&self) -> bool {
-        self.phase == Phase::Live && self.knows_the_end() && self.catalog.is_supported()
+        self.phase == Phase::Live && self.knows_the_end() && self.catalog.is_supported() && self.yields_to().is_none()
     }
 
     fn event(&mut self, data: EventData) -> Event {
@@ -185,7 +186,7 @@ impl Replica {
             previous_epoch: previous,
             namespace: self.settings.subjects.namespace().clone(),
             datacenter: self.settings.datacenter.clone(),
-            fold_version: FOLD_VERSION,
+            fold_version: self.common_fold_version(),
         })
     }
 
@@ -197,6 +198,7 @@ impl Replica {
             return vec![epoch];
         }
         let mut wishes = self.lapses(delay_ms);
+        wishes.extend(self.newer_fold(delay_ms));
         wishes.extend(self.recovery(delay_ms));
         wishes.extend(self.expiries(BATCH_MAX.saturating_sub(wishes.len() + 1)));
         self.add_carried(delay_ms, &mut wishes);
@@ -248,6 +250,27 @@ impl Replica {
                 })
             })
             .collect()
+    }
+
+    /// The newest fold version that this replica and all others that it hears have.
+    fn common_fold_version(&self) -> u32 {
+        let known_by_all = |version: &u32| {
+            self.peers.alive(self.now_ms, &self.settings.timing).all(|beacon| beacon.fold_versions.contains(version))
+        };
+        let common = self.fold_versions.iter().copied().filter(known_by_all).max();
+        common.unwrap_or(self.catalog.fold_version())
+    }
+
+    /// A newer fold, once every live replica has it: one that lacks it could answer nothing any more.
+    fn newer_fold(&mut self, delay_ms: u64) -> Option<EventData> {
+        let timing = &self.settings.timing;
+        let version = self.common_fold_version();
+        let again = self.may_propose_again(self.wishes.fold_proposed_ms, timing.repropose_ms + delay_ms);
+        if version <= self.catalog.fold_version() || !again {
+            return None;
+        }
+        self.wishes.fold_proposed_ms = Some(self.now_ms);
+        Some(EventData::Setting(SettingChanged { name: FOLD_VERSION_SETTING.to_owned(), value: version.into() }))
     }
 
     /// The end of a recovery: whoever is alive has had the time to say so.

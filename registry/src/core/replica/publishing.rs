@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use super::peers::Heard;
 use super::pulses::Moment;
 use super::{Phase, REPORT_AGAIN_MS, Replica};
-use crate::core::catalog::FOLD_VERSIONS;
 use crate::core::io::{Effect, Effects, Outgoing, OutgoingKind, Severity};
 
 /// The parts of a change by which it is recognised.
@@ -55,6 +54,7 @@ impl Replica {
         let own = (self.catalog.epoch(), self.catalog.revision());
         self.peers.tick(self.now_ms, timing, own);
         self.rank = self.peers.rank(self.now_ms, timing);
+        self.look_after_divergence();
     }
 
     pub(super) fn send_mark(&mut self, effects: &mut Effects) {
@@ -92,7 +92,8 @@ impl Replica {
             state: self.state(),
             revision: self.catalog.revision(),
             digest: self.catalog.digest(),
-            fold_versions: FOLD_VERSIONS.to_vec(),
+            fold_versions: self.fold_versions.clone(),
+            rebuilt: self.has_rebuilt(),
             servers: self.liveness.leases.servers_heard(self.now_ms),
         };
         let subject = self.settings.subjects.beacon(&self.settings.replica);
@@ -101,7 +102,7 @@ impl Replica {
 
     /// Publishes the changes whose turn it is.
     pub(super) fn send_due_changes(&mut self, effects: &mut Effects) {
-        if self.phase != Phase::Live || !self.publish_connected {
+        if self.phase != Phase::Live || !self.publish_connected || self.yields_to().is_some() {
             self.ring.give_up_old(self.now_ms);
         } else {
             while let Some(publication) = self.ring.next_due(self.now_ms, self.rank, &self.settings.timing) {
@@ -132,7 +133,8 @@ impl Replica {
     /// What this replica can vouch for to consumers at this moment.
     fn moment(&self) -> Option<Moment> {
         let confirmed_ms = self.continuity.end_confirmed_ms()?;
-        if self.phase != Phase::Live || self.continuity.suspicion().is_some() || !self.catalog.is_supported() {
+        let is_right = self.catalog.is_supported() && self.yields_to().is_none();
+        if self.phase != Phase::Live || self.continuity.suspicion().is_some() || !is_right {
             return None;
         }
         let unseen = self.ring.first_unseen().map(|revision| revision.sequence() - 1);
@@ -217,30 +219,11 @@ impl Replica {
         }
     }
 
-    /// Two catalogs of one log at one revision are the same, bit for bit, or there is a bug.
-    fn compare_digest(&mut self, beacon: &Beacon, effects: &mut Effects) {
-        let comparable = self.phase == Phase::Live
-            && beacon.epoch == self.catalog.epoch()
-            && beacon.revision == self.catalog.revision()
-            && beacon.fold_versions.contains(&self.catalog.fold_version());
-        if comparable && beacon.digest != self.catalog.digest() {
-            let text = format!(
-                "replicas {} and {} differ at revision {}: digests {} and {}",
-                self.settings.replica,
-                beacon.replica,
-                beacon.revision,
-                self.catalog.digest(),
-                beacon.digest
-            );
-            self.complain(AlarmKind::DigestMismatch, text, effects);
-        }
-    }
-
     /// Raises an alarm that would repeat with every beacon, now and then.
-    fn complain(&mut self, kind: AlarmKind, text: String, effects: &mut Effects) {
-        let again_ms = self.complained_ms.map_or(0, |ms| ms + REPORT_AGAIN_MS);
+    pub(super) fn complain(&mut self, kind: AlarmKind, text: String, effects: &mut Effects) {
+        let again_ms = self.complained_ms.get(&kind).map_or(0, |ms| ms + REPORT_AGAIN_MS);
         if self.now_ms >= again_ms {
-            self.complained_ms = Some(self.now_ms);
+            self.complained_ms.insert(kind, self.now_ms);
             self.alarm(kind, text, effects);
         }
     }

@@ -76,6 +76,14 @@ impl Replica {
                 self.catalog.fold_version()
             ));
         }
+        match (self.phase, self.yields_to(), &self.beginning.foreign) {
+            (Phase::Live, Some(older), _) => {
+                let differs = format!("its catalog differs from that of the older replica {older}");
+                return Some(format!("{differs}, although both have read the log anew: see the alarm digest_mismatch"));
+            }
+            (Phase::Locating, _, Some(reason)) => return Some(reason.clone()),
+            _ => {}
+        }
         match self.phase {
             Phase::Locating if !self.continuity.is_connected() => Some("not connected to the log".to_owned()),
             Phase::Locating => Some("looking for the log in force".to_owned()),

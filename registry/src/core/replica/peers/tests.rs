@@ -13,6 +13,7 @@ fn beacon(replica: &str, started_ms: i64, revision: u64) -> Beacon {
         revision,
         digest: Digest::ZERO,
         fold_versions: vec![1],
+        rebuilt: false,
         servers: Vec::new(),
     }
 }

@@ -14,6 +14,8 @@ pub(super) struct Store {
     pub(super) checkpoints: BTreeMap<Revision, Checkpoint>,
     /// Those of them that cannot be read.
     pub(super) broken: BTreeSet<Revision>,
+    /// All of them were written by a later version.
+    pub(super) foreign: bool,
     /// It does not answer.
     pub(super) is_down: bool,
     /// It takes nothing.
@@ -28,6 +30,7 @@ pub(super) struct Store {
 pub(super) enum Answer {
     Listed(u64, Option<Vec<Revision>>),
     Loaded(u64, Result<Box<Checkpoint>, String>, bool),
+    Foreign(u64),
     Saved(u64, Option<u64>),
     Trimmed(u64),
     StateSaved,
@@ -44,6 +47,9 @@ impl Store {
                 self.loads.push(checkpoint);
                 let found = self.checkpoints.get(&checkpoint).filter(|_| !self.broken.contains(&checkpoint));
                 let found = found.cloned().map(Box::new).ok_or_else(|| "corrupt".to_owned());
+                if self.foreign {
+                    return Some(Answer::Foreign(load));
+                }
                 Some(Answer::Loaded(load, found, self.is_down))
             }
             Effect::SaveCheckpoint { save, checkpoint } if self.is_down || self.is_full => {
@@ -91,6 +97,10 @@ pub(super) fn input(answer: &Answer) -> Input<'_> {
             Input::CheckpointLoaded { load: *load, found: Loaded::Whole(checkpoint) }
         }
         Answer::Loaded(load, Err(reason), _) => Input::CheckpointLoaded { load: *load, found: Loaded::Broken(reason) },
+        Answer::Foreign(load) => {
+            let found = Loaded::Foreign("its fold version is 2, which this software does not have: upgrade it");
+            Input::CheckpointLoaded { load: *load, found }
+        }
         Answer::Saved(save, bytes) => Input::CheckpointSaved { save: *save, bytes: *bytes },
         Answer::Trimmed(events) => Input::LogTrimmed { events: Some(*events) },
         Answer::StateSaved => Input::StateSaved { saved: true },
