@@ -53,6 +53,17 @@ impl NatsServerBuilder {
         self.settings(&format!("ping_interval: \"{interval_seconds}s\"\nping_max: {unanswered}"))
     }
 
+    /// The broker tells its clients' account which of its connections are gone.
+    #[must_use]
+    pub fn advisories(self) -> Self {
+        self.settings(
+            "system_account: SYS\nno_auth_user: muster\naccounts {\n\
+             SYS { exports: [ { stream: \"$SYS.ACCOUNT.*.DISCONNECT\", accounts: [ MUSTER ] } ] }\n\
+             MUSTER { jetstream: enabled, users: [ { user: muster, password: muster } ]\n\
+             imports: [ { stream: { account: SYS, subject: \"$SYS.ACCOUNT.MUSTER.DISCONNECT\" } } ] }\n}",
+        )
+    }
+
     /// Adds text to the server's configuration file: users, accounts, limits. Port, address and store are set already.
     #[must_use]
     pub fn settings(mut self, text: &str) -> Self {

@@ -1,5 +1,6 @@
-//! `muster doctor`: broker, JetStream, permissions, stream, clock and registries: what is wrong, and what to do.
+//! `muster doctor`: broker, JetStream, permissions, stream, advisories, clock and registries: what is wrong, and what to do.
 
+mod advisories;
 mod permissions;
 mod registries;
 mod stream;
@@ -101,6 +102,8 @@ impl Doctor {
         let (roles, refused) = self.check_roles(&session).await;
         findings.extend(roles);
         findings.extend(stream::check(&session).await);
+        findings.push(advisories::check(&session, broker).await);
+        findings.extend(advisories::check_servers(&session).await);
         findings.extend(registries::check(&session).await);
         print(&findings, json);
         let failed = findings.iter().filter(|finding| finding.verdict == Verdict::Failed).count();

@@ -1,10 +1,11 @@
 //! `muster status`: what a registry says of itself.
 
 use chrono::Utc;
+use muster_schemas::query::BrokerServer;
 
 use crate::error::CommandError;
 use crate::session::Session;
-use crate::show::{moment, period, table};
+use crate::show::{instances, moment, period, table};
 
 /// Say what a registry says of itself.
 #[derive(clap::Args)]
@@ -16,6 +17,11 @@ fn rank(rank: u32) -> String {
         0 => "0 (publishes)".to_owned(),
         rank => rank.to_string(),
     }
+}
+
+fn server(server: &BrokerServer) -> String {
+    let agents = if server.agents == 1 { "agent" } else { "agents" };
+    format!("{} ({}, {} {agents})", server.name, server.state.as_str(), server.agents)
 }
 
 impl StatusCommand {
@@ -31,6 +37,8 @@ impl StatusCommand {
                 .iter()
                 .filter(|(_, count)| **count > 0)
                 .map(|(outcome, count)| format!("{outcome} {count}"));
+            let servers = status.servers.iter().map(server);
+            let unreachable = status.unreachable_instances;
             let rows = [
                 ("replica", status.replica.to_string()),
                 ("version", format!("{}, fold {}", status.version, status.fold_version)),
@@ -42,6 +50,9 @@ impl StatusCommand {
                 ("digest", status.digest.to_string()),
                 ("rank", known(status.rank.map(rank))),
                 ("replicas heard", replicas),
+                ("broker servers", servers.collect::<Vec<_>>().join(", ")),
+                ("unreachable", if unreachable == 0 { "none".into() } else { instances(unreachable) }),
+                ("disconnects told of", status.advisories.to_string()),
                 ("services", status.services.to_string()),
                 ("instances", status.instances.to_string()),
                 ("agents", status.agents.to_string()),

@@ -4,6 +4,7 @@
 mod observer;
 mod world;
 
+mod advisories;
 mod broker;
 mod consumer;
 mod registry;

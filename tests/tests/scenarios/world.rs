@@ -57,6 +57,8 @@ pub(crate) struct Starting {
     pub(crate) port: Option<u16>,
     /// Where the agent connects; by default to the broker itself.
     pub(crate) url: Option<String>,
+    /// The TTL, where it is not to be [`TTL`].
+    pub(crate) ttl: Option<&'static str>,
 }
 
 impl World {
@@ -141,7 +143,8 @@ impl World {
             .args(["--heartbeat-interval", "400ms", "--state-dir"])
             .arg(self.directory.path().join("state"))
             .args(["run", "--service", service, "--instance", instance, "--port", &named_port])
-            .args(["--check", "http=/healthz", "--check-interval", "200ms", "--check-timeout", "400ms", "--ttl", "2s"])
+            .args(["--check", "http=/healthz", "--check-interval", "200ms", "--check-timeout", "400ms"])
+            .args(["--ttl", starting.ttl.unwrap_or("2s")])
             .args(&starting.flags)
             .arg("--")
             .arg(bin("muster-demo-service"))

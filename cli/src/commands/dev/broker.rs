@@ -8,6 +8,7 @@ use std::time::Duration;
 use muster_agent::process::child::{self, ChildEvent, Group, Launch};
 use muster_agent::process::core::supervision::ChildEnd;
 use muster_agent::process::guard::Guard;
+use muster_schemas::subject::DISCONNECT_ADVISORIES;
 use nix::sys::signal::Signal;
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -235,6 +236,7 @@ fn check_port(port: u16) -> Result<(), CommandError> {
 /// Frozen clients are noticed within three seconds; nobody but this machine can connect.
 fn configuration_text(directory: &Path, port: u16) -> String {
     let port = if port == 0 { "-1".to_owned() } else { port.to_string() };
+    let own_advisories = DISCONNECT_ADVISORIES.replace('*', "MUSTER");
     let quoted = |path: &Path| serde_json::Value::from(path.to_string_lossy()).to_string();
     format!(
         "# Written by `muster dev`, at every start.\n\
@@ -244,6 +246,17 @@ fn configuration_text(directory: &Path, port: u16) -> String {
          jetstream {{ store_dir: {} }}\n\
          ping_interval: \"1s\"\n\
          ping_max: 2\n\
+         # The registry hears from the broker which connections are gone.\n\
+         system_account: SYS\n\
+         no_auth_user: muster\n\
+         accounts {{\n\
+         \x20 SYS {{ exports: [ {{ stream: \"{DISCONNECT_ADVISORIES}\", accounts: [ MUSTER ] }} ] }}\n\
+         \x20 MUSTER {{\n\
+         \x20   jetstream: enabled\n\
+         \x20   users: [ {{ user: muster, password: muster }} ]\n\
+         \x20   imports: [ {{ stream: {{ account: SYS, subject: \"{own_advisories}\" }} }} ]\n\
+         \x20 }}\n\
+         }}\n\
          log_file: {}\n\
          ports_file_dir: {}\n",
         quoted(&directory.join("jetstream")),

@@ -3,6 +3,7 @@
 mod agents;
 mod beginnings;
 mod breaks;
+mod broker_words;
 mod checkpoints;
 mod divergence;
 mod liveness;

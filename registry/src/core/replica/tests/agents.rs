@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use muster_schemas::agent::{ProbeReply, instance_key};
-use muster_schemas::heartbeat::Heartbeat;
+use muster_schemas::heartbeat::{Connection, Heartbeat};
 use muster_schemas::{
     AgentId, Digest, EventData, Health, Incarnation, InstanceId, MinRevision, Registration, ServiceName, SessionId,
     Source, Vouching, WIRE_VERSION,
@@ -19,6 +19,9 @@ pub(super) struct SimulatedAgent {
     pub(super) alive: bool,
     /// Answers probes, but its heartbeats do not arrive.
     pub(super) mute: bool,
+    /// The broker server that it is connected to, and its connection's number there.
+    pub(super) server: String,
+    pub(super) client: u64,
     pub(super) instances: Vec<Vouching>,
     acked: u64,
     counter: u64,
@@ -45,7 +48,7 @@ impl SimulatedAgent {
             instances: u32::try_from(self.instances.len()).unwrap(),
             digest: self.instances.iter().map(digest).sum(),
             acked: Some(MinRevision(None, self.acked)),
-            conn: None,
+            conn: Some(Connection(self.server.clone(), format!("id-of-{}", self.server), self.client)),
         };
         Bytes::from(serde_json::to_vec(&heartbeat).unwrap())
     }
@@ -86,6 +89,8 @@ impl World {
             session: SessionId::from_parts(minted_ms, 1),
             alive: true,
             mute: false,
+            server: "n1".to_owned(),
+            client: self.agents.len() as u64 + 10,
             instances: services.iter().map(|name| vouching(service(name))).collect(),
             acked: 0,
             counter: 0,
@@ -127,13 +132,13 @@ impl World {
             .filter(due)
             .map(|agent| {
                 agent.next_beat_ms = now_ms + HEARTBEAT_MS;
-                (agent.id.clone(), agent.mute, agent.heartbeat())
+                (agent.id.clone(), agent.mute, agent.server.clone(), agent.heartbeat())
             })
             .collect();
-        for (id, mute, payload) in beats {
+        for (id, mute, server, payload) in beats {
             if !mute {
                 let subject = self.subjects.heartbeat(&id);
-                self.beat(&subject, &payload);
+                self.beat(&server, &subject, &payload);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! A broker with one stream, replicas on it, and faults; time moves in steps of ten milliseconds.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use muster_schemas::agent::{AnnounceRequest, ProbeReply};
@@ -59,11 +59,14 @@ impl Stream {
 }
 
 /// An input on its way to a replica.
-enum Post {
+pub(super) enum Post {
     LogConnected(bool),
     PublishConnected(bool),
     Inspected { check: u64, stream: Option<Box<Stream>>, own: Option<u64>, epochs: bool },
     Heartbeat(String, Bytes),
+    ConnectedTo(bool),
+    Advisory(Bytes),
+    ServerAnswered(Bytes),
     Change(Bytes),
     Pulse(Bytes),
     Beacon(Bytes),
@@ -81,12 +84,18 @@ pub(super) struct Node {
     pub(super) proposals_fail: bool,
     /// Its own marks do not come back.
     pub(super) marks_lost: bool,
+    /// They do not from the moment on when it sends a probe.
+    pub(super) deaf_once_it_probes: bool,
+    /// Broker servers of which nothing reaches it, and that nothing of it reaches.
+    pub(super) cut_from: BTreeSet<String>,
+    /// How often it asked the broker's servers whether they are there.
+    pub(super) servers_asked: Vec<u64>,
     pub(super) serving: bool,
     pub(super) reports: Vec<(Severity, String)>,
     publish_connected: bool,
     log_connected: bool,
     reader: Option<(u64, u64)>,
-    inbox: VecDeque<Post>,
+    pub(super) inbox: VecDeque<Post>,
 }
 
 /// What was sent, when, by which replica.
@@ -169,6 +178,9 @@ impl World {
             stopped: false,
             proposals_fail: false,
             marks_lost: false,
+            deaf_once_it_probes: false,
+            cut_from: BTreeSet::new(),
+            servers_asked: Vec::new(),
             serving: false,
             reports: Vec::new(),
             publish_connected: false,
@@ -335,7 +347,9 @@ impl World {
             Effect::Publish(message) => self.publish(index, message),
             Effect::Probe { probe, agent } => {
                 self.probes.push((self.now_ms, agent.clone()));
-                let reply = self.agents.get(&agent).and_then(SimulatedAgent::probed);
+                node.marks_lost |= node.deaf_once_it_probes;
+                let asked = self.agents.get(&agent).filter(|agent| !node.cut_from.contains(&agent.server));
+                let reply = asked.and_then(SimulatedAgent::probed);
                 self.nodes[index].inbox.push_back(Post::Probed(probe, reply));
             }
             Effect::Announce { request, agent, payload } => {
@@ -344,6 +358,7 @@ impl World {
                 let instances = self.announce(&agent);
                 self.nodes[index].inbox.push_back(Post::Announced(request, instances));
             }
+            Effect::AskServers => self.ask_servers(index),
             Effect::Propose { batch, events } => self.on_their_way.push((index, batch, events)),
             Effect::Serve(serving) => node.serving = serving,
             Effect::Report(severity, text) => node.reports.push((severity, text)),
@@ -378,11 +393,15 @@ impl World {
         self.sent.push(Sent { ms, by, message });
     }
 
+    /// What comes from a broker server reaches everybody who listens and is not cut off from it.
+    pub(super) fn post_from(&mut self, server: &str, post: impl Fn() -> Post) {
+        let hears = |node: &&mut Node| node.log_connected && !node.stopped && !node.cut_from.contains(server);
+        self.nodes.iter_mut().filter(hears).for_each(|node| node.inbox.push_back(post()));
+    }
+
     /// An agent's heartbeat reaches everybody who listens.
-    pub(super) fn beat(&mut self, subject: &str, payload: &Bytes) {
-        for node in self.nodes.iter_mut().filter(|node| node.log_connected && !node.stopped) {
-            node.inbox.push_back(Post::Heartbeat(subject.to_owned(), payload.clone()));
-        }
+    pub(super) fn beat(&mut self, server: &str, subject: &str, payload: &Bytes) {
+        self.post_from(server, || Post::Heartbeat(subject.to_owned(), payload.clone()));
     }
 
     pub(super) fn of_kind(&self, kind: OutgoingKind) -> impl Iterator<Item = &Sent> {
@@ -435,6 +454,9 @@ fn deliver(replica: &mut Replica, now_ms: u64, post: &Post, effects: &mut Effect
             Input::LogInspected { check, found }
         }
         Post::Heartbeat(subject, payload) => Input::Heartbeat { subject, payload },
+        Post::ConnectedTo(is_cluster) => Input::ConnectedTo { servers: &["n1"], is_cluster: *is_cluster },
+        Post::Advisory(payload) => Input::Advisory(payload),
+        Post::ServerAnswered(payload) => Input::ServerAnswered(payload),
         Post::Change(payload) => Input::ChangeHeard(payload),
         Post::Pulse(payload) => Input::PulseHeard(payload),
         Post::Beacon(payload) => Input::BeaconHeard(payload),
