@@ -48,6 +48,7 @@ async fn one_command_brings_up_what_the_others_need_and_takes_it_down_again() {
     assert!(run_at(&home, &url, &["services"]).await.stdout.contains("printers"));
     let doctor = run_at(&home, &url, &["doctor"]).await;
     assert!(!doctor.stdout.contains("FAILED"), "{doctor:?}");
+    assert!(doctor.stdout.contains("the broker tells of a closed connection"), "{doctor:?}");
     let data = ready["data"].as_str().expect("a directory").to_owned();
     assert!(Path::new(&data).is_dir());
 

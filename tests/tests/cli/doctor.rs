@@ -1,11 +1,12 @@
 //! `doctor`: what is wrong, and what to do.
 
 use std::fs;
+use std::path::Path;
 
-use muster_tests::NatsServer;
+use muster_tests::{NatsServer, ProcessBuilder, bin};
 use serde_json::{Value, json};
 
-use crate::support::{Ended, World, home, muster, subjects};
+use crate::support::{Ended, SOON, World, home, muster, subjects};
 
 fn verdict<'a>(findings: &'a Value, check: &str) -> &'a str {
     let all = findings.as_array().expect("a list");
@@ -23,8 +24,42 @@ async fn a_sound_set_up_with_one_registry_has_that_one_weakness() {
         assert_eq!(verdict(&findings, check), "ok", "{check} in {findings}");
     }
     assert_eq!(verdict(&findings, "replicas"), "warning");
+    assert_eq!(verdict(&findings, "advisories"), "warning", "nothing is exported here: {findings}");
     let people = world.run(&["doctor"]).await.expect_code(0);
     assert!(people.stdout.contains("-> run two registries"), "{people:?}");
+    assert!(people.stdout.contains("export $SYS.ACCOUNT.*.DISCONNECT from the system account"), "{people:?}");
+}
+
+#[tokio::test]
+async fn with_the_shipped_configuration_the_broker_tells_of_closed_connections() {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").join("deploy/nats.conf");
+    let home = home();
+    let text = fs::read_to_string(&shipped).expect("it is shipped");
+    let text = text.replace("/data/jetstream", home.path().join("jetstream").to_str().expect("a path"));
+    let not_here = |line: &&str| !line.starts_with("port:") && !line.starts_with("http_port:");
+    let text: Vec<&str> = text.lines().filter(not_here).collect();
+    let world = World::on(NatsServer::builder().without_jetstream().settings(&text.join("\n")).start().await).await;
+    let findings = world.run_json(&["doctor"]).await;
+    for check in ["broker", "jetstream", "as registry", "advisories", "stream", "registry"] {
+        assert_eq!(verdict(&findings, check), "ok", "{check} in {findings}");
+    }
+}
+
+#[tokio::test]
+async fn a_registrys_user_that_may_not_hear_the_brokers_word_is_told() {
+    let permissions = r#"permissions: { publish: [">"], subscribe: { allow: [">"], deny: ["$SYS.>"] } }"#;
+    let settings = format!("authorization {{ users: [ {{ user: r1, password: secret, {permissions} }} ] }}");
+    let broker = NatsServer::builder().settings(&settings).start().await;
+    let home = home();
+    let password = home.path().join("password");
+    fs::write(&password, "secret").unwrap();
+    let access = ["--server", &broker.url(), "--user", "r1", "--password-file", password.to_str().unwrap()];
+    let registry = ProcessBuilder::new(bin("muster-registry")).args(access).start();
+    registry.wait_for_line("does not let this user listen to $SYS.ACCOUNT.*.DISCONNECT", SOON).await;
+    registry.wait_for_line("at the log's end", SOON).await;
+    let mut process = muster(&home, &["doctor", "--json"]).args(access).start();
+    let findings = Ended::of(&mut process).await.expect_code(0).json();
+    assert_eq!(verdict(&findings, "advisories"), "no", "{findings}");
 }
 
 #[tokio::test]

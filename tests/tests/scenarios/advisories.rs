@@ -90,17 +90,23 @@ async fn a_frozen_agent_is_found_by_the_brokers_pings() {
 async fn an_agent_that_reconnects_within_its_linger_loses_nothing() {
     let (world, observer) = start(1).await;
     let proxy = Proxy::to_port(world.broker.port()).await;
-    let starting = Starting { url: Some(proxy.url()), ..with_ttl(LONG_TTL) };
-    let _supervised = start_service(&world, &observer, "a", &starting).await;
+    let flags = ["--linger".to_owned(), "4s".to_owned()].to_vec();
+    let starting = Starting { url: Some(proxy.url()), flags, ..with_ttl(LONG_TTL) };
+    let supervised = start_service(&world, &observer, "a", &starting).await;
     let client = world.broker.connect().await;
     let mut advisories = client.subscribe(DISCONNECT_ADVISORIES).await.expect("a subscription");
+    // The broker has handled the subscription once it has handled what follows it on the same connection.
+    let status = client.request(world.subjects().query(&Query::Status), "".into()).await;
+    status.expect("a registry answers");
     for _ in 0..3 {
-        // Whether the registry hears first of the old connection's end or of the new one's beginning is open.
         proxy.cut();
-        proxy.heal();
         tokio::time::timeout(SOON, until_told_of(&mut advisories, "agent-a")).await.expect("the broker tells of it");
+        let heartbeats = client.subscribe(world.subjects().heartbeat(&supervised.agent_id())).await;
+        proxy.heal();
+        let heard = heartbeats.expect("a subscription").into_future();
+        tokio::time::timeout(SOON, heard).await.expect("the agent is back");
     }
-    throughout("it stays", Duration::from_secs(4), async || stays(&observer, "orders/a")).await;
+    throughout("it stays", Duration::from_secs(5), async || stays(&observer, "orders/a")).await;
     observer.finish(&world.broker).await;
 }
 
