@@ -138,6 +138,7 @@ fn reason(word: &str) -> &str {
         "child_exited" => "its process exited",
         "critical_too_long" => "it was critical for too long",
         "operator" => "an operator asked for it",
+        "evicted" => "an operator put it out",
         other => other,
     }
 }
@@ -150,7 +151,10 @@ pub(crate) fn proof(evidence: &Evidence) -> String {
         proof.push(format!("last heard at {at}{by}"));
     }
     proof.extend(evidence.charged_ms.map(|charged_ms| format!("{} of silence that counted", period(charged_ms))));
-    proof.extend(evidence.broker_reason.as_ref().map(|reason| format!("the broker said: {reason}")));
+    proof.extend(evidence.broker_reason.as_ref().map(|reason| {
+        let server = evidence.server.as_ref().map(|server| format!(" {server}")).unwrap_or_default();
+        format!("broker{server} said of its connection: {reason}")
+    }));
     proof.extend(evidence.probe.map(|probe| {
         match probe {
             ProbeResult::NoResponders => "asked, and nobody listened",
@@ -160,6 +164,7 @@ pub(crate) fn proof(evidence: &Evidence) -> String {
         .to_owned()
     }));
     proof.extend(evidence.detail.clone());
+    proof.extend(evidence.replica.as_ref().map(|replica| format!("decided by {replica}")));
     if proof.is_empty() { String::new() } else { format!(" ({})", proof.join("; ")) }
 }
 

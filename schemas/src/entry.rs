@@ -131,6 +131,18 @@ pub enum ProbeResult {
     Unlisted,
 }
 
+impl ProbeResult {
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoResponders => "no_responders",
+            Self::Timeout => "timeout",
+            Self::Unlisted => "unlisted",
+        }
+    }
+}
+
 /// What convinced a replica that an instance is gone. All fields are optional: evidence is what there was.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]

@@ -15,6 +15,7 @@ use crate::session::Session;
 /// Keep an instance from being used, or allow it again. It stays registered and goes on being checked.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  muster maintenance on orders web1-8080 --why 'disk swap' --for 2h\n  \
+                        muster maintenance on orders web1-8080 --why 'move' --until 2026-11-21T18:00:00Z\n  \
                         muster maintenance off orders web1-8080")]
 pub(crate) struct MaintenanceCommand {
     /// `on` keeps it from being used, `off` allows it again
@@ -51,6 +52,9 @@ struct Wish {
     /// How long; without it until cleared
     #[arg(long = "for", value_name = "PERIOD")]
     period: Option<Period>,
+    /// Until when, as in 2026-11-21T18:00:00Z; without it until cleared
+    #[arg(long, value_name = "TIME", conflicts_with = "period")]
+    until: Option<Timestamp>,
 }
 
 impl MaintenanceCommand {
@@ -102,7 +106,7 @@ impl Wish {
     ) -> Result<u64, CommandError> {
         let who = self.who()?;
         let now_ms = Utc::now().timestamp_millis();
-        let until = self.period.map(|period| Timestamp::from_ms(now_ms.saturating_add_unsigned(period.as_ms())));
+        let until = self.end(now_ms)?;
         let event = Event {
             id: event_id(),
             source: Sender::Operator(who.clone()),
@@ -118,6 +122,17 @@ impl Wish {
             }),
         };
         session.append(&event).await
+    }
+
+    /// When it ends, by this host's clock; by the broker's it is ended.
+    fn end(&self, now_ms: i64) -> Result<Option<Timestamp>, CommandError> {
+        let after = self.period.map(|period| Timestamp::from_ms(now_ms.saturating_add_unsigned(period.as_ms())));
+        match self.until {
+            Some(until) if until.as_ms() <= now_ms => {
+                Err(CommandError::Usage(format!("--until {until} is over already: name a time to come, or --for 2h")))
+            }
+            until => Ok(until.or(after)),
+        }
     }
 
     fn who(&self) -> Result<OperatorName, CommandError> {

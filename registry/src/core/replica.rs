@@ -22,6 +22,7 @@ mod proposing;
 mod publishing;
 mod pulses;
 mod remembering;
+mod removals;
 mod ring;
 mod snapshot;
 mod timing;
@@ -49,6 +50,7 @@ use self::peers::Peers;
 use self::proposals::Proposals;
 use self::proposing::Wishes;
 use self::pulses::Pulses;
+use self::removals::RemovalLines;
 use self::ring::Ring;
 use super::catalog::{Catalog, FOLD_VERSIONS};
 use super::io::{Effect, Effects, Input, Severity};
@@ -110,6 +112,7 @@ pub struct Replica {
     reader_reported_ms: Option<u64>,
     liveness: Liveness,
     unreachable: Unreachable,
+    removal_lines: RemovalLines,
     next_ask_servers_ms: u64,
     proposals: Proposals,
     wishes: Wishes,
@@ -173,6 +176,7 @@ impl Replica {
             reader_reported_ms: None,
             liveness: Liveness::new(now_ms, &settings),
             unreachable: Unreachable::default(),
+            removal_lines: RemovalLines::default(),
             next_ask_servers_ms: now_ms,
             proposals: Proposals::default(),
             wishes: Wishes::default(),
@@ -250,6 +254,7 @@ impl Replica {
         self.serve_or_not(effects);
         self.send_due_changes(effects);
         self.send_due_pulses(effects);
+        self.tell_left_out(effects);
         self.watch_servers(effects);
         self.look_after_leases(effects);
         self.ask_servers(effects);

@@ -33,6 +33,8 @@ pub struct Counters {
     pub advisories: u64,
     /// Connections of agents that the broker said are gone.
     pub disconnects: u64,
+    /// Instances removed, for whatever cause, while at the log's end.
+    pub removals: u64,
     /// Own marks processed.
     pub marks: u64,
     /// Own marks that charged leases.

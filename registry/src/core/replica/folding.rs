@@ -86,6 +86,7 @@ impl Replica {
     fn follow_up(&mut self, record: &Record<'_>, folded: Folded, effects: &mut Effects) {
         self.wishes.saw_stream_time(self.now_ms, record.at);
         if let Some(change) = folded.change {
+            self.tell_removal(&change, effects);
             self.take_change(&change, effects);
         }
         if self.rank == Some(0) {
@@ -114,7 +115,7 @@ impl Replica {
         }
     }
 
-    fn send_notice(&mut self, agent: &AgentId, notice: &Notice, effects: &mut Effects) {
+    pub(super) fn send_notice(&mut self, agent: &AgentId, notice: &Notice, effects: &mut Effects) {
         self.counters.notices_sent += 1;
         let subject = self.settings.subjects.to_agent(agent, Verb::Notice);
         self.send(OutgoingKind::Notice, subject, notice, effects);

@@ -6,6 +6,7 @@ mod breaks;
 mod broker_words;
 mod checkpoints;
 mod divergence;
+mod evidence;
 mod liveness;
 mod publishing;
 mod state;

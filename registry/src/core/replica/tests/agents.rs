@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use muster_schemas::agent::{ProbeReply, instance_key};
+use muster_schemas::event::{DeregisterReason, Deregistration};
 use muster_schemas::heartbeat::{Connection, Heartbeat};
 use muster_schemas::{
     AgentId, Digest, EventData, Health, Incarnation, InstanceId, MinRevision, Registration, ServiceName, SessionId,
@@ -19,6 +20,8 @@ pub(super) struct SimulatedAgent {
     pub(super) alive: bool,
     /// Answers probes, but its heartbeats do not arrive.
     pub(super) mute: bool,
+    /// Listens, but says and answers nothing any more.
+    pub(super) hangs: bool,
     /// The broker server that it is connected to, and its connection's number there.
     pub(super) server: String,
     pub(super) client: u64,
@@ -89,6 +92,7 @@ impl World {
             session: SessionId::from_parts(minted_ms, 1),
             alive: true,
             mute: false,
+            hangs: false,
             server: "n1".to_owned(),
             client: self.agents.len() as u64 + 10,
             instances: services.iter().map(|name| vouching(service(name))).collect(),
@@ -118,6 +122,16 @@ impl World {
         Some(count)
     }
 
+    /// The agent takes back what it vouches for.
+    pub(super) fn withdraw(&mut self, id: &AgentId) {
+        for mut vouching in std::mem::take(&mut self.agent(id).instances) {
+            vouching.generation += 1;
+            let data =
+                EventData::Deregister(Deregistration { vouching, reason: DeregisterReason::Stopped, detail: None });
+            self.append_event(Source::Agent(id.clone()), data);
+        }
+    }
+
     pub(super) fn agent(&mut self, id: &AgentId) -> &mut SimulatedAgent {
         self.agents.get_mut(id).expect("an agent")
     }
@@ -136,7 +150,7 @@ impl World {
             })
             .collect();
         for (id, mute, server, payload) in beats {
-            if !mute {
+            if !mute && !self.agent(&id).hangs {
                 let subject = self.subjects.heartbeat(&id);
                 self.beat(&server, &subject, &payload);
             }

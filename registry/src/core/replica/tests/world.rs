@@ -71,6 +71,7 @@ pub(super) enum Post {
     Pulse(Bytes),
     Beacon(Bytes),
     Probed(u64, Option<ProbeReply>),
+    ProbeTimedOut(u64),
     Announced(u64, Option<u32>),
     Proposed(u64, bool),
     Store(Answer),
@@ -350,7 +351,9 @@ impl World {
                 node.marks_lost |= node.deaf_once_it_probes;
                 let asked = self.agents.get(&agent).filter(|agent| !node.cut_from.contains(&agent.server));
                 let reply = asked.and_then(SimulatedAgent::probed);
-                self.nodes[index].inbox.push_back(Post::Probed(probe, reply));
+                let hangs = asked.is_some_and(|agent| agent.hangs);
+                let post = if hangs { Post::ProbeTimedOut(probe) } else { Post::Probed(probe, reply) };
+                self.nodes[index].inbox.push_back(post);
             }
             Effect::Announce { request, agent, payload } => {
                 let _: AnnounceRequest = serde_json::from_slice(&payload).unwrap();
@@ -464,6 +467,7 @@ fn deliver(replica: &mut Replica, now_ms: u64, post: &Post, effects: &mut Effect
             probe: *probe,
             outcome: reply.as_ref().map_or(ProbeOutcome::NoResponders, ProbeOutcome::Answered),
         },
+        Post::ProbeTimedOut(probe) => Input::Probed { probe: *probe, outcome: ProbeOutcome::Timeout },
         Post::Announced(request, instances) => Input::Announced { request: *request, instances: *instances },
         Post::Store(answer) => store::input(answer),
         Post::Proposed(batch, acknowledged) => Input::Proposed { batch: *batch, acknowledged: *acknowledged },
