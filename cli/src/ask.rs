@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_nats::client::RequestErrorKind;
 use muster_schemas::event::Event;
+use muster_schemas::history::HistoryReply;
 use muster_schemas::query::{ErrorCode, ErrorReply, QueryError, Reply, Request, Status};
 use muster_schemas::subject::Query;
 use muster_schemas::{InstanceId, ServiceName};
@@ -17,15 +18,18 @@ use crate::session::Session;
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// How long all attempts together may take: a registry that is just starting gets its chance.
 const ATTEMPTS_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a look into the past may take: events may have to be folded for it.
+const PAST_TIMEOUT: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl Session {
     /// Asks a query and joins all chunks of the answer into one reply.
     pub(crate) async fn ask(&self, query: &Query, request: &Request) -> Result<Reply, CommandError> {
         'snapshot: loop {
-            let mut reply: Reply = self.ask_subject(self.subjects().query(query), request).await?;
+            let mut reply: Reply =
+                self.ask_subject(self.subjects().query(query), request, request.at.is_some()).await?;
             while let Some(next) = reply.next.take() {
-                match self.ask_subject::<Reply>(next, &Request::default()).await {
+                match self.ask_subject::<Reply>(next, &Request::default(), false).await {
                     Ok(chunk) => join(&mut reply, chunk),
                     // The replica that held the snapshot is gone, or it took too long: begin again.
                     Err(CommandError::Query(QueryError { code: ErrorCode::CursorExpired, .. })) => continue 'snapshot,
@@ -36,9 +40,14 @@ impl Session {
         }
     }
 
+    /// Asks what happened.
+    pub(crate) async fn history(&self, query: &Query, request: &Request) -> Result<HistoryReply, CommandError> {
+        self.ask_subject(self.subjects().query(query), request, true).await
+    }
+
     /// Asks the replica that happens to answer what it says of itself.
     pub(crate) async fn status(&self) -> Result<Status, CommandError> {
-        self.ask_subject(self.subjects().query(&Query::Status), &Request::default()).await
+        self.ask_subject(self.subjects().query(&Query::Status), &Request::default(), false).await
     }
 
     /// One instance as the registry holds it; an error `not_found` if there is none.
@@ -68,11 +77,17 @@ impl Session {
         }
     }
 
-    async fn ask_subject<T: DeserializeOwned>(&self, subject: String, request: &Request) -> Result<T, CommandError> {
+    async fn ask_subject<T: DeserializeOwned>(
+        &self,
+        subject: String,
+        request: &Request,
+        past: bool,
+    ) -> Result<T, CommandError> {
         let body = if *request == Request::default() { Vec::new() } else { encode(request) };
+        let patience = if past { PAST_TIMEOUT } else { ANSWER_TIMEOUT };
         let deadline = Instant::now() + ATTEMPTS_TIMEOUT;
         loop {
-            let error = match self.ask_once(subject.clone(), body.clone()).await {
+            let error = match self.ask_once(subject.clone(), body.clone(), patience).await {
                 Ok(answer) => return answer,
                 Err(error) => error,
             };
@@ -88,8 +103,9 @@ impl Session {
         &self,
         subject: String,
         body: Vec<u8>,
+        patience: Duration,
     ) -> Result<Result<T, CommandError>, CommandError> {
-        let answer = timeout(ANSWER_TIMEOUT, self.client().request(subject, body.into())).await;
+        let answer = timeout(patience, self.client().request(subject, body.into())).await;
         let message = match answer {
             Ok(Ok(message)) => message,
             Ok(Err(error)) if error.kind() == RequestErrorKind::NoResponders => {

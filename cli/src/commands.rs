@@ -3,6 +3,9 @@
 mod deregister;
 mod dev;
 mod doctor;
+mod export;
+mod history;
+mod import;
 mod instances;
 mod intent;
 mod register;
@@ -33,6 +36,8 @@ pub(crate) enum Command {
     Watch(watch::WatchCommand),
     /// Print everything that is registered, at one revision
     Snapshot(snapshot::Snapshot),
+    /// List what happened to a service or an instance, event by event, as consumers were told
+    History(history::HistoryCommand),
     /// Say what happened to a service or an instance, in plain words
     Why(why::Why),
     /// Register an instance, and vouch for it until Ctrl-C
@@ -43,6 +48,10 @@ pub(crate) enum Command {
     Maintenance(intent::MaintenanceCommand),
     /// Take an instance out and keep this incarnation out
     Evict(intent::Evict),
+    /// Write everything that the log says into a file
+    Export(export::Export),
+    /// Make a log of what `export` wrote; no registry may run meanwhile
+    Import(import::Import),
     /// Say what a registry says of itself
     Status(status::StatusCommand),
     /// Find out what is wrong, and what to do
@@ -84,6 +93,9 @@ pub(crate) async fn run(program: &Program, settings: CliSettings) -> Result<(), 
         Command::Deregister(arguments) => arguments.run(&connect("deregister").await?).await,
         Command::Maintenance(arguments) => arguments.run(&connect("maintenance").await?).await,
         Command::Evict(arguments) => arguments.run(&connect("evict").await?).await,
+        Command::History(arguments) => arguments.run(&connect("history").await?).await,
+        Command::Export(arguments) => arguments.run(&connect("export").await?).await,
+        Command::Import(arguments) => arguments.run(&connect("import").await?).await,
         Command::Status(arguments) => arguments.run(&connect("status").await?).await,
         Command::Doctor(arguments) => arguments.run(&broker, json).await,
         Command::Completions { shell } => {

@@ -42,6 +42,9 @@ pub(crate) enum CommandError {
     /// The registry inside this process ended.
     #[error(transparent)]
     Registry(#[from] muster_registry::RegistryError),
+    /// The past cannot be told.
+    #[error(transparent)]
+    Past(#[from] muster_registry::past::PastError),
     /// What was asked for failed.
     #[error("{0}")]
     Failed(String),
@@ -56,7 +59,7 @@ impl ExitReason for CommandError {
             Self::Superseded(_) => Exit::Superseded,
             Self::NoNatsServer(_) => Exit::BrokerUnavailable,
             Self::Configuration(_) => Exit::Configuration,
-            Self::Query(_) | Self::NoRegistry { .. } | Self::Failed(_) => Exit::Failed,
+            Self::Query(_) | Self::Past(_) | Self::NoRegistry { .. } | Self::Failed(_) => Exit::Failed,
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The `muster` command: look at, watch and operate the registry of a namespace.
 
 mod ask;
+mod at;
 mod columns;
 mod commands;
 mod error;
-mod log_read;
 mod session;
 mod settings;
 mod show;

@@ -1,11 +1,11 @@
 //! An event of the log in plain words.
 
 use muster_registry::core::catalog::{Outcome, Reason};
+use muster_registry::past::Entry;
 use muster_schemas::entry::{Evidence, IntentKind, ProbeResult};
 use muster_schemas::event::{EventData, ExpiryCause};
 use muster_schemas::{Cause, ChangeKind, Event, Health, HealthStatus, Subjects};
 
-use crate::log_read::Entry;
 use crate::show::period;
 
 /// One sentence about an event, and what became of it.

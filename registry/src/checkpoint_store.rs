@@ -108,7 +108,7 @@ impl Store {
 
     async fn perform_in_store(&self, connection: &Connection, job: &Job) -> Result<Option<Done>, String> {
         let context = jetstream::new(connection.client().clone());
-        let store = self.open(&context).await?;
+        let store = open(&context, &self.subjects).await?;
         Ok(match (job, store) {
             (Job::List { list }, None) => Some(Done::Listed { list: *list, checkpoints: Some(Vec::new()) }),
             (Job::List { list }, Some(store)) => {
@@ -117,13 +117,14 @@ impl Store {
             (Job::Load { load, .. }, None) => {
                 Some(Done::Loaded { load: *load, found: Found::Broken("there is no store".into()) })
             }
-            (Job::Load { load, checkpoint }, Some(store)) => {
-                Some(Done::Loaded { load: *load, found: self.load(&context, &store, *checkpoint).await })
-            }
+            (Job::Load { load, checkpoint }, Some(store)) => Some(Done::Loaded {
+                load: *load,
+                found: load_checkpoint(&context, &self.subjects, &store, *checkpoint).await,
+            }),
             (Job::Save { save, checkpoint }, store) => {
                 let store = match store {
                     Some(store) => store,
-                    None => self.create(&context, connection.client()).await?,
+                    None => create(&context, connection.client(), &self.subjects).await?,
                 };
                 let bytes = save_and_read_back(&store, checkpoint).await?;
                 Some(Done::Saved { save: *save, bytes: Some(bytes) })
@@ -137,68 +138,93 @@ impl Store {
             (Job::Delete(_), None) | (Job::Trim(_), _) => None,
         })
     }
+}
 
-    /// The store; `None` if there is none.
-    async fn open(&self, context: &jetstream::Context) -> Result<Option<ObjectStore>, String> {
-        use async_nats::jetstream::context::GetStreamErrorKind::JetStream;
-        match context.get_stream(format!("OBJ_{}", self.subjects.checkpoint_bucket())).await {
-            Ok(_) => {}
-            Err(error) => match error.kind() {
-                JetStream(refused) if refused.error_code().0 == STREAM_NOT_FOUND => return Ok(None),
-                _ => return Err(error.to_string()),
-            },
-        }
-        let store = context.get_object_store(self.subjects.checkpoint_bucket()).await;
-        store.map(Some).map_err(|error| error.to_string())
+/// The store; `None` if there is none.
+pub(crate) async fn open(context: &jetstream::Context, subjects: &Subjects) -> Result<Option<ObjectStore>, String> {
+    use async_nats::jetstream::context::GetStreamErrorKind::JetStream;
+    match context.get_stream(format!("OBJ_{}", subjects.checkpoint_bucket())).await {
+        Ok(_) => {}
+        Err(error) => match error.kind() {
+            JetStream(refused) if refused.error_code().0 == STREAM_NOT_FOUND => return Ok(None),
+            _ => return Err(error.to_string()),
+        },
     }
+    let store = context.get_object_store(subjects.checkpoint_bucket()).await;
+    store.map(Some).map_err(|error| error.to_string())
+}
 
-    /// Creates the store, with as many copies as the stream has.
-    async fn create(&self, context: &jetstream::Context, client: &Client) -> Result<ObjectStore, String> {
-        let info = stream::info(client, &self.subjects, SILENCE_MAX).await.map_err(|error| error.to_string())?;
-        let replicas = info.ok_or("the stream is gone")?.config.num_replicas;
-        let config = Config {
-            bucket: self.subjects.checkpoint_bucket(),
-            description: Some("Muster's checkpoints of its log".into()),
-            storage: StorageType::File,
-            num_replicas: replicas,
-            ..Config::default()
+/// Creates the store, with as many copies as the stream has.
+async fn create(context: &jetstream::Context, client: &Client, subjects: &Subjects) -> Result<ObjectStore, String> {
+    let info = stream::info(client, subjects, SILENCE_MAX).await.map_err(|error| error.to_string())?;
+    let replicas = info.ok_or("the stream is gone")?.config.num_replicas;
+    let config = Config {
+        bucket: subjects.checkpoint_bucket(),
+        description: Some("Muster's checkpoints of its log".into()),
+        storage: StorageType::File,
+        num_replicas: replicas,
+        ..Config::default()
+    };
+    context.create_object_store(config).await.map_err(|error| error.to_string())
+}
+
+/// Reads a checkpoint.
+pub(crate) async fn load_checkpoint(
+    context: &jetstream::Context,
+    subjects: &Subjects,
+    store: &ObjectStore,
+    wanted: Revision,
+) -> Found {
+    let mut restoring = Some(Restoring::new());
+    let mut broken = None;
+    let name = checkpoint::name(wanted);
+    let read = read(store, &name, |bytes| {
+        let Some(Err(error)) = restoring.as_mut().map(|restoring| restoring.feed(bytes)) else {
+            return true;
         };
-        context.create_object_store(config).await.map_err(|error| error.to_string())
+        broken = Some(error);
+        false
+    });
+    let outcome = read.await;
+    if let Some(error) = broken {
+        if error.is_foreign() {
+            return Found::Foreign(error.to_string());
+        }
+        return Found::Broken(error.to_string());
     }
+    match outcome {
+        Ok(()) => match restoring.take().map(Restoring::finish) {
+            Some(Ok((checkpoint, _))) => Found::Whole(Box::new(checkpoint)),
+            Some(Err(error)) => Found::Broken(error.to_string()),
+            None => Found::Broken("nothing was read".into()),
+        },
+        Err(ReadError::Broken(reason)) => Found::Broken(reason),
+        // A broker that answers, but not with these bytes, does not have them.
+        Err(ReadError::Silent) => match open(context, subjects).await {
+            Ok(_) => Found::Broken("parts of it are missing".into()),
+            Err(reason) => Found::Unreachable(reason),
+        },
+        Err(ReadError::Failed(reason)) => Found::Unreachable(reason),
+    }
+}
 
-    async fn load(&self, context: &jetstream::Context, store: &ObjectStore, wanted: Revision) -> Found {
-        let mut restoring = Some(Restoring::new());
-        let mut broken = None;
-        let name = checkpoint::name(wanted);
-        let read = read(store, &name, |bytes| {
-            let Some(Err(error)) = restoring.as_mut().map(|restoring| restoring.feed(bytes)) else {
-                return true;
-            };
-            broken = Some(error);
-            false
-        });
-        let outcome = read.await;
-        if let Some(error) = broken {
-            if error.is_foreign() {
-                return Found::Foreign(error.to_string());
-            }
-            return Found::Broken(error.to_string());
-        }
-        match outcome {
-            Ok(()) => match restoring.take().map(Restoring::finish) {
-                Some(Ok((checkpoint, _))) => Found::Whole(Box::new(checkpoint)),
-                Some(Err(error)) => Found::Broken(error.to_string()),
-                None => Found::Broken("nothing was read".into()),
-            },
-            Err(ReadError::Broken(reason)) => Found::Broken(reason),
-            // A broker that answers, but not with these bytes, does not have them.
-            Err(ReadError::Silent) => match self.open(context).await {
-                Ok(_) => Found::Broken("parts of it are missing".into()),
-                Err(reason) => Found::Unreachable(reason),
-            },
-            Err(ReadError::Failed(reason)) => Found::Unreachable(reason),
-        }
+/// Writes a checkpoint, into a store that is created if there is none, and reads it back.
+pub(crate) async fn write(client: &Client, subjects: &Subjects, checkpoint: &Checkpoint) -> Result<u64, String> {
+    let context = jetstream::new(client.clone());
+    let store = match open(&context, subjects).await? {
+        Some(store) => store,
+        None => create(&context, client, subjects).await?,
+    };
+    save_and_read_back(&store, checkpoint).await
+}
+
+/// Deletes the store with all checkpoints, if there is one.
+pub(crate) async fn delete(client: &Client, subjects: &Subjects) -> Result<(), String> {
+    let context = jetstream::new(client.clone());
+    if open(&context, subjects).await?.is_none() {
+        return Ok(());
     }
+    context.delete_object_store(subjects.checkpoint_bucket()).await.map_err(|error| error.to_string())
 }
 
 fn failed(job: &Job, reason: &str) -> Option<Done> {
@@ -221,7 +247,7 @@ fn warn(what: &'static str, reason: &str) {
 }
 
 /// The checkpoints in the store; what has another name is none.
-async fn names(store: &ObjectStore) -> Result<Vec<Revision>, String> {
+pub(crate) async fn names(store: &ObjectStore) -> Result<Vec<Revision>, String> {
     let objects = store.list().await.map_err(|error| error.to_string())?;
     let objects: Vec<_> = objects.try_collect().await.map_err(|error| error.to_string())?;
     Ok(objects.iter().filter_map(|object| checkpoint::revision_of(&object.name)).collect())

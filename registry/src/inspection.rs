@@ -117,7 +117,11 @@ async fn facts(
 }
 
 /// The newest `epoch` events, oldest first. There are few: one per lost log.
-async fn epochs(client: &Client, subjects: &Subjects, timeout: Duration) -> Result<VecDeque<StoredEvent>, AskError> {
+pub(crate) async fn epochs(
+    client: &Client,
+    subjects: &Subjects,
+    timeout: Duration,
+) -> Result<VecDeque<StoredEvent>, AskError> {
     let filter = subjects.events_of_kind(EventKind::Epoch);
     let mut epochs = VecDeque::new();
     let mut from = 1;

@@ -14,6 +14,7 @@ mod link_watch;
 mod links;
 mod log_reader;
 mod metrics;
+pub mod past;
 mod proposals;
 mod queries;
 mod run;

@@ -5,6 +5,7 @@ mod cursors;
 mod encoded;
 mod encoding;
 mod endpoint;
+mod past;
 mod replies;
 mod service_api;
 mod subscriptions;
@@ -25,6 +26,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use answering::Answering;
 use answering::not_ready;
 pub(crate) use endpoint::Endpoint;
+pub(crate) use past::{PastLink, PastReader};
 use replies::behind;
 use service_api::ServiceApi;
 use subscriptions::{Subscriptions, Topic};
@@ -77,6 +79,7 @@ pub(crate) struct Queries {
     answering: Answering,
     waiting: Waiting<Asked>,
     api: ServiceApi,
+    past: PastLink,
 }
 
 /// One question.
@@ -101,6 +104,7 @@ impl Queries {
         snapshots: watch::Receiver<Arc<Snapshot>>,
         statuses: mpsc::Sender<StatusRequest>,
         shown: Shown,
+        past: PastLink,
     ) -> Result<Self, RegistryError> {
         let api = ServiceApi::new(&settings.subjects, &settings.replica, settings.started_at);
         let mut subscriptions = Subscriptions::new(&client, &settings.subjects, &settings.replica);
@@ -118,6 +122,7 @@ impl Queries {
             shown,
             subscriptions,
             api,
+            past,
         })
     }
 
@@ -137,6 +142,7 @@ impl Queries {
                     None => return Err(RegistryError::Closed { connection: "queries".into() }),
                 },
                 Ok(()) = self.snapshots.changed() => self.take_snapshot().await,
+                Some(told) = self.past.told.recv() => self.take_told(told).await,
                 () = tokio::time::sleep_until(deadline) => self.give_up_waiting().await,
                 _ = looks.tick() => self.join_or_leave().await?,
             }
@@ -291,9 +297,43 @@ impl Queries {
     }
 
     async fn answer(&mut self, asked: Asked) {
+        if asked.request.at.is_some() || matches!(asked.query, Query::History(..)) {
+            self.ask_the_past(asked).await;
+            return;
+        }
         let (now_ms, payload_max) = (self.clock.now_ms(), self.client.max_payload());
         let Asked { query, request, .. } = &asked;
         match self.answering.answer(now_ms, &self.snapshot, query, request, payload_max) {
+            Ok(bytes) => {
+                self.count(asked.endpoint, asked.since, None);
+                self.send(asked.reply, None, bytes).await;
+            }
+            Err(error) => self.refuse(&asked, &error).await,
+        }
+    }
+
+    async fn ask_the_past(&mut self, asked: Asked) {
+        let present = Arc::clone(&self.snapshot);
+        let full = match self.past.questions.try_send(past::Question { asked, present }) {
+            Ok(()) => return,
+            Err(mpsc::error::TrySendError::Full(question) | mpsc::error::TrySendError::Closed(question)) => question,
+        };
+        let help = "ask again in a while";
+        let message = "too many questions about the past are waiting";
+        let error = QueryError::new(ErrorCode::NotReady, message, "waiting", past::WAITING_MAX, help);
+        self.refuse(&full.asked, &error).await;
+    }
+
+    async fn take_told(&mut self, told: past::Told) {
+        let past::Told { asked, found } = told;
+        let (now_ms, payload_max) = (self.clock.now_ms(), self.client.max_payload());
+        let answer = found.and_then(|found| match found {
+            past::Found::History(bytes) => Ok(bytes),
+            past::Found::Snapshot(snapshot) => {
+                self.answering.answer(now_ms, &snapshot, &asked.query, &asked.request, payload_max)
+            }
+        });
+        match answer {
             Ok(bytes) => {
                 self.count(asked.endpoint, asked.since, None);
                 self.send(asked.reply, None, bytes).await;

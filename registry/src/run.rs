@@ -23,7 +23,7 @@ use crate::link_watch::{self, LinkRole};
 use crate::links::{Links, role};
 use crate::metrics::{CoreMetrics, QueryMetrics};
 use crate::proposals;
-use crate::queries::{Queries, QuerySettings, Shown};
+use crate::queries::{PastReader, Queries, QuerySettings, Shown};
 use crate::settings::RegistrySettings;
 use crate::shell::{Answer, Hands, Shell, Sources, Tools, in_batches};
 use crate::state_file::{StateError, StateFile};
@@ -144,7 +144,10 @@ async fn work(
     let (statuses, status_requests) = mpsc::channel(STATUSES_MAX);
     let queries = links.queries.client().clone();
     let shown = Shown { metrics: QueryMetrics::register(metrics), readiness };
-    let queries = Queries::start(query_settings, clock, queries, snapshot, statuses, shown).await?;
+    let reading = role(replica, "past").ends_at_disconnect();
+    let (reader, past) = PastReader::new(settings.broker.clone(), reading, subjects.clone());
+    tasks.spawn(reader.run());
+    let queries = Queries::start(query_settings, clock, queries, snapshot, statuses, shown, past).await?;
 
     let (sources, mut hands, recheck_output) = connect_shell(parts, links, status_requests, tasks).await?;
     hands.keep_state_in(state);

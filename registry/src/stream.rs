@@ -131,6 +131,25 @@ pub(crate) async fn create(client: &Client, subjects: &Subjects, replicas: usize
     }
 }
 
+/// Creates an empty stream whose first event will have this sequence.
+pub(crate) async fn create_from(
+    client: &Client,
+    subjects: &Subjects,
+    replicas: usize,
+    first_sequence: u64,
+) -> Result<Info, AskError> {
+    let verb = format!("STREAM.CREATE.{}", subjects.stream_name());
+    let configuration = Config { first_sequence: Some(first_sequence), ..configuration(subjects, replicas) };
+    ask_jetstream(client, &verb, &configuration, CREATE_TIMEOUT).await
+}
+
+/// Deletes the stream with all events.
+pub(crate) async fn delete(client: &Client, subjects: &Subjects) -> Result<(), AskError> {
+    let verb = format!("STREAM.DELETE.{}", subjects.stream_name());
+    let _: serde_json::Value = ask_jetstream(client, &verb, &serde_json::json!({}), CREATE_TIMEOUT).await?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -57,7 +57,7 @@ async fn stands(client: &Client, subjects: &Subjects, sequence: u64, mark: &Even
 
 /// The first event of a range, its end excluded, that is not before a time; the end if there is none. Timestamps in a
 /// stream rise, so halving finds it.
-async fn first_since(
+pub(crate) async fn first_since(
     client: &Client,
     subjects: &Subjects,
     (mut low, mut high): (u64, u64),

@@ -5,7 +5,7 @@ use schemars::{JsonSchema, Schema};
 use serde_json::{Value, json};
 
 use crate::event::EventKind;
-use crate::{agent, alarm, beacon, change, event, heartbeat, instance, pulse, query};
+use crate::{agent, alarm, beacon, change, event, heartbeat, history, instance, pulse, query};
 
 /// A schema's file name without ending, and the schema.
 pub type Named = (&'static str, Value);
@@ -64,6 +64,7 @@ pub fn all() -> Vec<Named> {
         ("alarm", of::<alarm::Alarm>()),
         ("query.request", of::<query::Request>()),
         ("query.reply", of::<query::Reply>()),
+        ("query.history", of::<history::HistoryReply>()),
         ("query.status", of::<query::Status>()),
         ("query.error", of::<query::ErrorReply>()),
         ("agent.probe.reply", of::<agent::ProbeReply>()),

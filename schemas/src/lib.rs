@@ -25,6 +25,7 @@ pub mod digest;
 pub mod change;
 pub mod pulse;
 pub mod query;
+pub mod history;
 pub mod heartbeat;
 pub mod agent;
 pub mod beacon;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::history::At;
 use crate::id::EpochId;
 use crate::instance::Instance;
 use crate::limits::QUERY_BYTES_MAX;
@@ -25,7 +26,10 @@ pub struct Request {
     /// Only these instances. Applied last: revisions and digests are those of the whole service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<Filter>,
-    /// At most this many instances in one reply.
+    /// Not the present, but the catalog as it was at this point.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<At>,
+    /// At most this many instances in one reply; of a history, events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use muster_schemas::{
-    Event, EventKind, Namespace, Prefix, Subjects, agent, alarm, beacon, change, heartbeat, pulse, query,
+    Event, EventKind, Namespace, Prefix, Subjects, agent, alarm, beacon, change, heartbeat, history, pulse, query,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -66,6 +66,7 @@ fn read_and_write(schema: &str, bytes: &[u8]) -> Value {
         "alarm" => written_again::<alarm::Alarm>(bytes),
         "query.request" => written_again::<query::Request>(bytes),
         "query.reply" => written_again::<query::Reply>(bytes),
+        "query.history" => written_again::<history::HistoryReply>(bytes),
         "query.status" => written_again::<query::Status>(bytes),
         "query.error" => written_again::<query::ErrorReply>(bytes),
         "agent.probe.reply" => written_again::<agent::ProbeReply>(bytes),

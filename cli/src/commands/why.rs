@@ -1,6 +1,7 @@
 //! `muster why`: what happened to a service or an instance, in plain words, from the log.
 
 use muster_registry::core::catalog::{Catalog, Held};
+use muster_registry::past::{Entry, History, Past, PastError, Wanted};
 use muster_schemas::query::{ErrorCode, QueryError, Request};
 use muster_schemas::subject::Query;
 use muster_schemas::{InstanceId, MinRevision, ServiceName, Timestamp};
@@ -8,7 +9,6 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::CommandError;
-use crate::log_read::{self, Entry};
 use crate::session::Session;
 use crate::show::{condition, instances, table};
 use crate::story::sentence;
@@ -48,6 +48,8 @@ struct Biography {
     now: String,
     /// The first revision that the log still holds, if its beginning is gone.
     log_begins_at: Option<u64>,
+    /// From this revision on a checkpoint stands for what is gone.
+    known_from: Option<u64>,
     /// Events that are not shown because they lie further back.
     earlier: usize,
     events: Vec<Line>,
@@ -55,15 +57,16 @@ struct Biography {
 
 impl Why {
     pub(crate) async fn run(&self, session: &Session) -> Result<(), CommandError> {
-        let history = log_read::read(session, &self.service, self.instance.as_ref(), self.last).await?;
-        let now = match history.begins_at {
-            Some(_) => self.now_by_a_registry(session, &history.catalog).await?,
-            None => self.now(&history.catalog),
+        let history = self.read(session).await?;
+        let begins_at = (history.span.first > 1).then_some(history.span.first);
+        let now = if history.is_whole {
+            self.now(&history.catalog)
+        } else {
+            self.now_by_a_registry(session, &history.catalog).await?
         };
         let is_there = now != NOT_REGISTERED && now != NO_INSTANCE;
-        if history.about_it == 0 && (history.begins_at.is_none() || !is_there) {
-            let log = history
-                .begins_at
+        if history.about_it == 0 && (begins_at.is_none() || !is_there) {
+            let log = begins_at
                 .map_or("the log".to_owned(), |first| format!("what is left of the log, from revision {first} on,"));
             let name = self.name();
             let reason = format!("{log} says nothing about {name}; `muster services` lists what is registered");
@@ -74,7 +77,8 @@ impl Why {
             service: self.service.clone(),
             instance: self.instance.clone(),
             now,
-            log_begins_at: history.begins_at,
+            log_begins_at: begins_at,
+            known_from: history.known_from,
             earlier: history.earlier,
             events,
         };
@@ -90,12 +94,35 @@ impl Why {
                 count => format!("\n{count} earlier events are not shown (--last)."),
             };
             let begins = match biography.log_begins_at {
-                Some(first) => format!("\nThe log begins at revision {first}: what came before is no longer in it."),
+                Some(first) => {
+                    let known = biography.known_from.map(|from| format!("; what was so at {from}, a checkpoint says"));
+                    let known = known.unwrap_or_default();
+                    format!("\nThe log begins at revision {first}: what came before is no longer in it{known}.")
+                }
                 None => String::new(),
             };
             format!("{table}{begins}{earlier}\nNow: {}.", biography.now)
         });
         Ok(())
+    }
+
+    /// From the log itself; a registry is asked only which log it is, where nothing else tells.
+    async fn read(&self, session: &Session) -> Result<History, CommandError> {
+        let past = Past::new(session.client().clone(), session.subjects().clone());
+        let (service, instance) = (&self.service, self.instance.as_ref());
+        let kept_max = self.last;
+        let mut wanted = Wanted { service, instance, until: None, kept_max, exact_changes: false, in_force: None };
+        match past.history(&wanted).await {
+            Err(PastError::NeedsEpoch) => {}
+            told => return Ok(told?),
+        }
+        let status = session.status().await?;
+        let epoch = status.epoch.ok_or_else(|| {
+            let reason = status.reason.unwrap_or_else(|| "it is warming up".to_owned());
+            CommandError::Failed(format!("registry {} does not know the log yet ({reason}); try again", status.replica))
+        })?;
+        wanted.in_force = Some((epoch, status.fold_version));
+        Ok(past.history(&wanted).await?)
     }
 
     fn name(&self) -> String {

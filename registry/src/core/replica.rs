@@ -11,7 +11,7 @@ mod continuity;
 mod counters;
 mod divergence;
 mod duplicates;
-mod epochs;
+pub(crate) mod epochs;
 mod folding;
 mod liveness;
 mod locating;

@@ -79,7 +79,9 @@ impl Answering {
                 find(snapshot, service, instance)?;
                 self.chunk(now_ms, first, bytes_max)
             }
-            Query::Service(service) if request.filter.is_none() && request.limit.is_none() => {
+            Query::Service(service)
+                if *request == Request { min_revision: request.min_revision, ..Request::default() } =>
+            {
                 match self.encoded.service(&snapshot.catalog, service, bytes_max) {
                     Some(services) => Ok(reply(&head(now_ms, snapshot)?, &services)),
                     None => self.chunk(now_ms, first, bytes_max),

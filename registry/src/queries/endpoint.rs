@@ -14,11 +14,12 @@ pub(crate) enum Endpoint {
     Snapshot,
     Status,
     Next,
+    History,
 }
 
 impl Endpoint {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Services, Self::Service, Self::Instance, Self::Snapshot, Self::Status, Self::Next];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Services, Self::Service, Self::Instance, Self::Snapshot, Self::Status, Self::Next, Self::History];
 
     /// The name shown by tools.
     pub(crate) fn as_str(self) -> &'static str {
@@ -29,6 +30,7 @@ impl Endpoint {
             Self::Snapshot => "snapshot",
             Self::Status => "status",
             Self::Next => "next",
+            Self::History => "history",
         }
     }
 
@@ -41,6 +43,7 @@ impl Endpoint {
             Self::Snapshot => subjects.query_wildcard("snapshot"),
             Self::Status => subjects.query_wildcard("status"),
             Self::Next => subjects.all_next(replica),
+            Self::History => subjects.query_wildcard("history.>"),
         }
     }
 

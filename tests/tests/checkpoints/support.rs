@@ -8,6 +8,7 @@ use futures::TryStreamExt;
 use muster_schemas::event::{Event, EventData, IntentSet, Source};
 use muster_schemas::query::{Reply, Status};
 use muster_schemas::{Namespace, OperatorName, Prefix, Registration, Subjects};
+use muster_tests::process::Ended;
 use muster_tests::{NatsServer, Process, ProcessBuilder, bin, eventually};
 use serde_json::{Value, json};
 
@@ -58,6 +59,40 @@ pub(crate) async fn register(client: &Client, instance: &str) -> u64 {
     let registration: Registration = serde_json::from_value(value).expect("a registration");
     let source = Source::Agent("agent-1".parse().expect("a name"));
     publish(client, format!("register {instance}"), source, EventData::Register(registration)).await
+}
+
+/// The agent takes an instance of `orders` back.
+pub(crate) async fn deregister(client: &Client, instance: &str) -> u64 {
+    let value = json!({
+        "service": "orders", "instance": instance, "agent": "agent-1", "session": "01J00000000000000000000001",
+        "incarnation": "01J00000000000000000000001", "generation": 2, "reason": "stopped",
+    });
+    let deregistration = serde_json::from_value(value).expect("a deregistration");
+    let source = Source::Agent("agent-1".parse().expect("a name"));
+    publish(client, format!("deregister {instance}"), source, EventData::Deregister(deregistration)).await
+}
+
+/// An operator evicts an instance of `orders`.
+pub(crate) async fn evict(client: &Client, instance: &str) -> u64 {
+    let who: OperatorName = "ada".parse().expect("a name");
+    let value = json!({
+        "service": "orders", "instance": instance, "intent": "evict", "who": who, "why": "wrong", "until": null,
+        "incarnation": "01J00000000000000000000001",
+    });
+    let intent: IntentSet = serde_json::from_value(value).expect("an intent");
+    publish(client, format!("evict {instance}"), Source::Operator(who), EventData::Intent(intent)).await
+}
+
+/// Runs `muster` to its end.
+pub(crate) async fn muster(broker: &NatsServer, arguments: &[&str]) -> Ended {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let mut process = ProcessBuilder::new(bin("muster"))
+        .env("HOME", home.path())
+        .env("XDG_CONFIG_HOME", home.path().join("config"))
+        .env("NATS_URL", broker.url())
+        .args(arguments)
+        .start();
+    Ended::of(&mut process).await
 }
 
 /// An operator puts an instance of `orders` into maintenance.

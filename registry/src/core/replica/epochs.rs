@@ -23,7 +23,7 @@ pub(super) fn read(subjects: &Subjects, record: &Record<'_>) -> Option<EpochBega
 }
 
 /// The log in force at the end of a stream, and the sequence at which it began.
-pub(super) fn in_force(subjects: &Subjects, epochs: &[Record<'_>]) -> Option<(u64, EpochId)> {
+pub(crate) fn in_force(subjects: &Subjects, epochs: &[Record<'_>]) -> Option<(u64, EpochId)> {
     let mut newest = None;
     for record in epochs {
         let in_force = newest.map(|(_, epoch)| epoch);
@@ -35,7 +35,7 @@ pub(super) fn in_force(subjects: &Subjects, epochs: &[Record<'_>]) -> Option<(u6
 }
 
 /// The log in force at the end of a stream in which another was in force at a revision.
-pub(super) fn in_force_after(subjects: &Subjects, revision: Revision, epochs: &[Record<'_>]) -> EpochId {
+pub(crate) fn in_force_after(subjects: &Subjects, revision: Revision, epochs: &[Record<'_>]) -> EpochId {
     let later = epochs.iter().filter(|record| record.sequence > revision.sequence());
     later
         .filter_map(|record| read(subjects, record))
