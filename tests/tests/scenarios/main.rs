@@ -7,5 +7,6 @@ mod world;
 mod advisories;
 mod broker;
 mod consumer;
+mod recovery;
 mod registry;
 mod service_and_agent;

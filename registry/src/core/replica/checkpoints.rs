@@ -142,7 +142,7 @@ impl Replica {
 
     pub(super) fn checkpoint_saved(&mut self, asked: u64, bytes: Option<u64>, effects: &mut Effects) {
         let saving = |doing: &mut (Doing, u64)| matches!(doing.0, Doing::Saving { save, .. } if save == asked);
-        let Some((Doing::Saving { revision, mark, .. }, _)) = self.checkpoints.doing.take_if(saving) else {
+        let Some((Doing::Saving { revision, mark, .. }, begun_ms)) = self.checkpoints.doing.take_if(saving) else {
             return;
         };
         let Some(bytes) = bytes else {
@@ -153,7 +153,8 @@ impl Replica {
         let checkpoints = &mut self.checkpoints;
         checkpoints.newest = Some((revision, self.now_ms, bytes));
         checkpoints.note_verified(revision, Some(mark));
-        checkpoints.next_ms = self.now_ms + self.settings.timing.checkpoint_ms;
+        // From one to the next, however long writing takes.
+        checkpoints.next_ms = begun_ms + self.settings.timing.checkpoint_ms;
         checkpoints.current_ms = self.now_ms;
         checkpoints.alarmed = false;
         let list = checkpoints.number();
