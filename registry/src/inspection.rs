@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::RawMessage;
+use async_nats::jetstream::stream::{Info, RawMessage};
 use bytes::Bytes;
 use muster_schemas::event::EventKind;
 use muster_schemas::{Subjects, Timestamp};
@@ -39,6 +39,7 @@ pub(crate) struct Facts {
     first_sequence: u64,
     last_sequence: u64,
     replicas: usize,
+    servers: Vec<String>,
     epochs: VecDeque<StoredEvent>,
     own: Option<StoredEvent>,
 }
@@ -62,6 +63,7 @@ impl Found {
                 first_sequence: facts.first_sequence,
                 last_sequence: facts.last_sequence,
                 replicas: facts.replicas,
+                servers: &facts.servers,
                 epochs: facts.epochs.iter().map(StoredEvent::as_record).collect(),
                 own: facts.own.as_ref().map(StoredEvent::as_record),
             }),
@@ -111,9 +113,18 @@ async fn facts(
         first_sequence: info.state.first_sequence,
         last_sequence: info.state.last_sequence,
         replicas: info.config.num_replicas,
+        servers: servers(&info),
         epochs,
         own,
     }))
+}
+
+fn servers(info: &Info) -> Vec<String> {
+    let Some(cluster) = &info.cluster else { return Vec::new() };
+    let followers = cluster.replicas.iter().map(|follower| follower.name.clone());
+    let mut names: Vec<String> = cluster.leader.iter().cloned().chain(followers).collect();
+    names.sort_unstable();
+    names
 }
 
 /// The newest `epoch` events, oldest first. There are few: one per lost log.

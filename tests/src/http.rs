@@ -16,8 +16,29 @@ const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
 pub async fn get(port: u16, path: &str) -> Result<String, String> {
     let answer = answer(port, path).await?;
     match answer.split_once("\r\n\r\n") {
-        Some((head, body)) if head.starts_with("HTTP/1.1 200") => Ok(body.to_owned()),
+        Some((head, body)) if head.starts_with("HTTP/1.1 200") => {
+            let in_chunks = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+            if in_chunks {
+                joined(body).ok_or_else(|| format!("not whole chunks: {body:?}"))
+            } else {
+                Ok(body.to_owned())
+            }
+        }
         _ => Err(answer.lines().next().unwrap_or("an empty answer").to_owned()),
+    }
+}
+
+/// The text of a body that came in chunks, each after its length.
+fn joined(mut body: &str) -> Option<String> {
+    let mut text = String::new();
+    loop {
+        let (length, rest) = body.split_once("\r\n")?;
+        let length = usize::from_str_radix(length, 16).ok()?;
+        if length == 0 {
+            return Some(text);
+        }
+        text.push_str(rest.get(..length)?);
+        body = rest.get(length..)?.strip_prefix("\r\n")?;
     }
 }
 
@@ -37,4 +58,18 @@ async fn exchange(port: u16, path: &str) -> std::io::Result<String> {
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_in_chunks_is_joined_and_one_that_breaks_off_is_none() {
+        assert_eq!(joined("5\r\nhello\r\n7\r\n, world\r\n0\r\n\r\n").as_deref(), Some("hello, world"));
+        assert_eq!(joined("0\r\n\r\n").as_deref(), Some(""));
+        for broken in ["", "5\r\nhel", "5\r\nhello\r\n", "x\r\n"] {
+            assert_eq!(joined(broken), None, "{broken:?}");
+        }
+    }
 }

@@ -18,6 +18,7 @@
 //! ```
 
 pub mod nats_server;
+pub mod cluster;
 pub mod process;
 pub mod proxy;
 pub mod eventually;
@@ -26,6 +27,7 @@ pub mod port;
 pub mod tools;
 mod watchdog;
 
+pub use cluster::Cluster;
 pub use eventually::{eventually, throughout};
 pub use nats_server::NatsServer;
 pub use port::free_port;

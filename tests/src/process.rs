@@ -122,6 +122,12 @@ impl Process {
         self.output.since(0)
     }
 
+    /// The lines with this number or a larger one, of those that are kept.
+    #[must_use]
+    pub fn lines_since(&self, index: u64) -> Vec<Line> {
+        self.output.since(index)
+    }
+
     /// Waits for a line with this text among all lines so far and to come.
     ///
     /// # Panics

@@ -175,6 +175,8 @@ pub struct LogFacts<'a> {
     pub last_sequence: u64,
     /// How many copies the stream has.
     pub replicas: usize,
+    /// Names of the broker servers that hold them, in order; none on a single broker.
+    pub servers: &'a [String],
     /// All `epoch` events held, oldest first, at most [`EPOCHS_MAX`] of the newest. Empty for a brief inspection.
     pub epochs: Vec<Record<'a>>,
     /// The event at [`Effect::InspectLog::own`], if it was asked for and is there.

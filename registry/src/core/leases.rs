@@ -171,9 +171,14 @@ impl Leases {
         self.servers.connected_to(own, is_cluster);
     }
 
-    /// A broker server answered.
-    pub fn server_answered(&mut self, now_ms: u64, name: &str) {
-        self.servers.hear_name(now_ms, self.clock.at(now_ms), name);
+    /// A broker server answered: its name, and the id of its present life.
+    pub fn server_answered(&mut self, now_ms: u64, name: &str, id: &str) {
+        self.servers.hear_name(now_ms, self.clock.at(now_ms), (name, id));
+    }
+
+    /// These broker servers hold the log: any of them may be the one of an agent that was not heard yet.
+    pub fn servers_hold_log(&mut self, now_ms: u64, names: &[String]) {
+        self.servers.hold_log(self.clock.at(now_ms), names);
     }
 
     /// Another replica says that it hears these broker servers.

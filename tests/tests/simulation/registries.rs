@@ -422,6 +422,7 @@ fn log_facts(facts: &Facts) -> LogFacts<'_> {
         first_sequence: facts.first_sequence,
         last_sequence: facts.last_sequence,
         replicas: 1,
+        servers: &[],
         epochs: facts.epochs.iter().map(|stored| stored.record()).collect(),
         own: facts.own.as_ref().map(|stored| stored.record()),
     }

@@ -20,7 +20,7 @@ impl Leases {
         reason: &str,
     ) -> Vec<AgentId> {
         let clock = self.clock.at(now_ms);
-        self.servers.hear_name(now_ms, clock, server);
+        self.servers.hear_name(now_ms, clock, (server, server_id));
         let Some(agents) = self.by_connection.get(&(server_id.into(), client_id)).cloned() else {
             return Vec::new();
         };

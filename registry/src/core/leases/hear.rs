@@ -175,8 +175,8 @@ impl Leases {
         }
         self.suspects -= agent.suspects;
         agent.suspects = 0;
-        if let Some((Text(server), _, _)) = &spoken.conn {
-            agent.server = self.servers.hear(now_ms, clock, server, agent.server);
+        if let Some((Text(server), Text(server_id), _)) = &spoken.conn {
+            agent.server = self.servers.hear(now_ms, clock, (server, server_id), agent.server);
             agent.unreachable_before_ms = self.servers.limiting(agent.server).map_or(0, |server| server.unreachable_ms);
         }
         let verdict = verdict(agent, now_ms, position, &spoken);

@@ -11,6 +11,10 @@ pub const SERVER_SILENT_MS: u64 = 2_000;
 /// Silent for so much lease clock it is unreachable: it was asked a second ago at the latest, and has not answered.
 pub const SERVER_UNREACHABLE_MS: u64 = 3_000;
 
+/// After a server began anew its clients wait between their attempts to reach it: they are back after so much lease clock,
+/// in milliseconds. Before, their silence means nothing.
+const RETURN_MS: u64 = 4_000;
+
 /// Another replica's word that it hears a server holds for so long, in milliseconds: beacons are as old as that at most.
 const ELSEWHERE_MS: u64 = 600;
 
@@ -21,12 +25,15 @@ const SERVERS_MAX: usize = 256;
 #[derive(Debug)]
 pub(super) struct Server {
     name: Box<str>,
+    /// The life of it that was heard last; empty before any was.
+    id: Box<str>,
     heard_ms: Option<u64>,
     /// What the lease clock showed then: silence counts up to there.
     pub(super) heard_at: u64,
     /// The last own mark that was heard over it.
     heard_mark: u64,
-    /// What the lease clock showed when it was heard again after having been unreachable.
+    /// The lease clock from which on its agents' silence is charged anew: since it was heard again after having been
+    /// unreachable, or since its clients should be back after it began anew.
     pub(super) restarted_at: u64,
     /// Lease clock in all that passed while it was unreachable.
     pub(super) unreachable_ms: u64,
@@ -40,6 +47,7 @@ impl Server {
     fn new(name: &str, clock: u64) -> Self {
         Self {
             name: name.into(),
+            id: Box::from(""),
             heard_ms: None,
             heard_at: clock,
             heard_mark: 0,
@@ -50,10 +58,18 @@ impl Server {
         }
     }
 
-    fn hear(&mut self, now_ms: u64, clock: u64) {
+    fn hear(&mut self, now_ms: u64, clock: u64, id: Option<&str>) {
         let silent_ms = clock.saturating_sub(self.heard_at);
-        if silent_ms >= SERVER_UNREACHABLE_MS {
-            self.restarted_at = clock;
+        let id = id.filter(|id| **id != *self.id);
+        let began_anew = id.is_some() && !self.id.is_empty();
+        if let Some(id) = id {
+            self.id = id.into();
+        }
+        if began_anew {
+            self.restarted_at = clock + RETURN_MS;
+            self.unreachable_ms += silent_ms + RETURN_MS;
+        } else if silent_ms >= SERVER_UNREACHABLE_MS {
+            self.restarted_at = self.restarted_at.max(clock);
             self.unreachable_ms += silent_ms;
         }
         self.heard_ms = Some(now_ms);
@@ -76,6 +92,8 @@ pub(super) struct Servers {
     is_cluster: bool,
     /// The servers that this replica's own connections are on: what a mark passes through.
     own: Vec<Box<str>>,
+    /// The servers that hold the log: as far as is known, all that there are.
+    log: Vec<Box<str>>,
     /// The last own mark.
     mark: u64,
 }
@@ -93,7 +111,13 @@ impl Servers {
 
     /// An agent was heard over a server. `known` is what this returned for that agent last: nearly always still right.
     /// None if there is no room for one more.
-    pub(super) fn hear(&mut self, now_ms: u64, clock: u64, name: &str, known: Option<u32>) -> Option<u32> {
+    pub(super) fn hear(
+        &mut self,
+        now_ms: u64,
+        clock: u64,
+        (name, id): (&str, &str),
+        known: Option<u32>,
+    ) -> Option<u32> {
         let is_named = |index: &usize| self.servers.get(*index).is_some_and(|server| *server.name == *name);
         let before = known.map(|known| known as usize);
         let index = before.filter(is_named).or_else(|| self.index_of(name)).or_else(|| self.add(name, clock));
@@ -103,7 +127,7 @@ impl Servers {
                 server.agents += 1;
             }
         }
-        self.servers.get_mut(index?)?.hear(now_ms, clock);
+        self.servers.get_mut(index?)?.hear(now_ms, clock, Some(id));
         u32::try_from(index?).ok()
     }
 
@@ -114,10 +138,11 @@ impl Servers {
         }
     }
 
-    /// A server was heard by something else than a heartbeat; one that no agent named does not matter.
-    pub(super) fn hear_name(&mut self, now_ms: u64, clock: u64, name: &str) {
+    /// A server was heard by something else than a heartbeat; one that neither holds the log nor was named by an agent does
+    /// not matter.
+    pub(super) fn hear_name(&mut self, now_ms: u64, clock: u64, (name, id): (&str, &str)) {
         if let Some(index) = self.index_of(name) {
-            self.servers[index].hear(now_ms, clock);
+            self.servers[index].hear(now_ms, clock, Some(id));
         }
     }
 
@@ -127,11 +152,28 @@ impl Servers {
         let own = std::mem::take(&mut self.own);
         for name in &own {
             if let Some(index) = self.index_of(name) {
-                self.servers[index].hear(now_ms, clock);
+                self.servers[index].hear(now_ms, clock, None);
                 self.servers[index].heard_mark = counter;
             }
         }
         self.own = own;
+    }
+
+    /// Which servers hold the log.
+    pub(super) fn hold_log(&mut self, clock: u64, names: &[String]) {
+        if self.log.iter().map(|name| &**name).eq(names.iter().map(String::as_str)) {
+            return;
+        }
+        for name in names {
+            if self.index_of(name).is_none() {
+                self.add(name, clock);
+            }
+        }
+        self.log = names.iter().map(|name| Box::from(name.as_str())).collect();
+    }
+
+    fn holds_log(&self, server: &Server) -> bool {
+        self.log.contains(&server.name)
     }
 
     /// Another replica says that it hears these.
@@ -153,7 +195,8 @@ impl Servers {
             self.servers.push(server);
             return Some(self.servers.len() - 1);
         }
-        let unused = self.servers.iter().enumerate().filter(|(_, server)| server.agents == 0);
+        let is_unused = |server: &Server| server.agents == 0 && !self.holds_log(server);
+        let unused = self.servers.iter().enumerate().filter(|(_, server)| is_unused(server));
         let (index, _) = unused.min_by_key(|(_, server)| server.heard_ms)?;
         self.servers[index] = server;
         Some(index)
@@ -163,9 +206,15 @@ impl Servers {
         self.servers.get(index as usize).map(|server| &*server.name)
     }
 
-    /// The server, if what it does limits how far silence counts.
+    /// The server, if what it does limits how far silence counts. Of an agent that has named none, it may be any.
     pub(super) fn limiting(&self, index: Option<u32>) -> Option<&Server> {
-        self.servers.get(index? as usize).filter(|_| self.is_cluster)
+        if !self.is_cluster {
+            return None;
+        }
+        match index {
+            Some(index) => self.servers.get(index as usize),
+            None => self.servers.iter().filter(|server| self.holds_log(server)).min_by_key(|server| server.heard_at),
+        }
     }
 
     /// Whether the server was heard after a moment, given as a time and as the own mark sent last.
@@ -176,9 +225,10 @@ impl Servers {
         }
     }
 
-    /// Whether any server that agents are on should be asked if it is there.
+    /// Whether any server that agents are on, or may be, should be asked if it is there.
     pub(super) fn any_silent(&self, now_ms: u64) -> bool {
-        self.is_cluster && self.servers.iter().any(|server| server.agents > 0 && server.is_silent(now_ms))
+        let matters = |server: &&Server| server.agents > 0 || self.holds_log(server);
+        self.is_cluster && self.servers.iter().filter(matters).any(|server| server.is_silent(now_ms))
     }
 
     pub(super) fn state(&self, index: u32, now_ms: u64, clock: u64) -> ServerState {

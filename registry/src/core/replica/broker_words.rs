@@ -81,7 +81,7 @@ impl Replica {
     /// A broker server answered that it is there.
     pub(super) fn server_answered(&mut self, payload: &[u8], effects: &mut Effects) {
         match serde_json::from_slice::<ServerAnswer>(payload) {
-            Ok(answer) => self.liveness.leases.server_answered(self.now_ms, &answer.server.name),
+            Ok(answer) => self.liveness.leases.server_answered(self.now_ms, &answer.server.name, &answer.server.id),
             // Nobody may be asked here; the servers' agents tell that they are there.
             Err(_) => return,
         }

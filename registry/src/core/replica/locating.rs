@@ -13,6 +13,9 @@ use crate::core::io::{Effect, Effects, Inspection, LogFacts, Severity};
 impl Replica {
     pub(super) fn inspected(&mut self, check: u64, found: &Inspection<'_>, effects: &mut Effects) {
         let confirmed_before = self.continuity.end_confirmed_ms();
+        if let Inspection::Present(facts) = found {
+            self.liveness.leases.servers_hold_log(self.now_ms, facts.servers);
+        }
         let verdict = self.continuity.inspected(self.now_ms, check, found, &self.settings.timing);
         self.snapshot_changed |= self.continuity.end_confirmed_ms() != confirmed_before;
         match (verdict, found) {

@@ -6,6 +6,9 @@ use muster_schemas::query::ServerState;
 use super::super::{SERVER_UNREACHABLE_MS, UNREACHABLE_LIMIT_MS};
 use super::*;
 
+/// The life of `n3` in which its agents connected.
+const ID: &str = "id-of-n3";
+
 /// A cluster; this replica is on `n1`. Agents `a` and `b` are on `n3`, `c` is on `n1`.
 fn bench() -> Bench {
     let mut bench = Bench::new();
@@ -118,7 +121,7 @@ fn an_answer_of_the_server_is_as_good_as_a_heartbeat() {
     for _ in 0..6 {
         cut_off(&mut bench, 2_000);
         assert!(bench.leases.any_server_silent(bench.now_ms));
-        bench.leases.server_answered(bench.now_ms, "n3");
+        bench.leases.server_answered(bench.now_ms, "n3", ID);
         assert!(!bench.leases.any_server_silent(bench.now_ms));
     }
     bench.mark();
@@ -179,7 +182,7 @@ fn whether_a_server_was_heard_since_a_question_is_told_by_time_or_by_mark() {
     assert!(heard_since(&bench, "c", asked_ms, asked_mark), "its server is the replica's own");
     assert!(!heard_since(&bench, "a", asked_ms, asked_mark));
     bench.now_ms += 1;
-    bench.leases.server_answered(bench.now_ms, "n3");
+    bench.leases.server_answered(bench.now_ms, "n3", ID);
     assert!(heard_since(&bench, "a", asked_ms, asked_mark));
     assert!(heard_since(&bench, "nobody", asked_ms, asked_mark), "of an unknown one a mark is all there is");
 }
@@ -189,9 +192,44 @@ fn a_short_absence_of_a_server_is_charged_and_a_long_one_is_not() {
     let mut bench = bench();
     bench.beat("a", 1);
     cut_off(&mut bench, SERVER_UNREACHABLE_MS - 400);
-    bench.leases.server_answered(bench.now_ms, "n3");
+    bench.leases.server_answered(bench.now_ms, "n3", ID);
     bench.run(TTL_MS - 2 * SERVER_UNREACHABLE_MS, &[("a", 1), ("c", 1)]);
     assert!(bench.due().is_empty());
     bench.run(4_400, &[("a", 1), ("c", 1)]);
     assert!(bench.due().contains(&"of-b".to_owned()));
+}
+
+#[test]
+fn a_server_that_began_anew_gives_its_agents_time_to_come_back() {
+    let mut bench = bench();
+    // Too short for it to be unreachable, and yet all its connections are gone.
+    cut_off(&mut bench, SERVER_UNREACHABLE_MS - 400);
+    bench.leases.server_answered(bench.now_ms, "n3", "another-life");
+    let answering = |bench: &mut Bench, ms: u64| {
+        for _ in 0..ms / 400 {
+            cut_off(bench, 400);
+            bench.leases.server_answered(bench.now_ms, "n3", "another-life");
+        }
+        bench.mark();
+    };
+    answering(&mut bench, TTL_MS + 3_200);
+    assert!(bench.due().is_empty());
+    answering(&mut bench, 1_600);
+    assert_eq!(bench.due(), ["of-a", "of-b"]);
+}
+
+#[test]
+fn an_agent_that_was_never_heard_may_be_on_any_server_that_holds_the_log() {
+    let mut bench = bench();
+    bench.register("d", "of-d", 1, 1);
+    bench.leases.servers_hold_log(bench.now_ms, &["n1".to_owned(), "n2".to_owned(), "n3".to_owned()]);
+    assert!(bench.leases.any_server_silent(bench.now_ms), "n2 was never heard");
+    bench.run(40_000, &[("a", 1), ("b", 1), ("c", 1)]);
+    assert!(bench.due().is_empty(), "n2 is unreachable");
+    for _ in 0..30 {
+        bench.leases.server_answered(bench.now_ms, "n2", "id-of-n2");
+        bench.run(400, &[("a", 1), ("b", 1), ("c", 1)]);
+        bench.beat("a", 1);
+    }
+    assert_eq!(bench.due(), ["of-d"]);
 }

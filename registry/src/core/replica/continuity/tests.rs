@@ -10,6 +10,7 @@ fn facts(last_sequence: u64) -> LogFacts<'static> {
         first_sequence: 1,
         last_sequence,
         replicas: 1,
+        servers: &[],
         epochs: Vec::new(),
         own: None,
     }

@@ -486,6 +486,7 @@ fn inspection(stream: Option<&Stream>, own: Option<u64>, epochs: bool) -> Inspec
         first_sequence: stream.first_sequence,
         last_sequence: stream.last_sequence,
         replicas: 1,
+        servers: &[],
         epochs: records.clone().filter(is_epoch).collect(),
         own: records.clone().find(|record| Some(record.sequence) == own),
     })
