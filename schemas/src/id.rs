@@ -41,11 +41,14 @@ macro_rules! ulid_id {
             }
 
             /// A new id: from the clock and randomness, but above `largest_known` in any case, so that a clock that
-            /// was set back does not hold anybody up.
+            /// was set back does not hold anybody up. Random then, too: two that know the same must not mint the same.
             #[must_use]
             pub fn mint(now_ms: u64, random: u128, largest_known: Option<Self>) -> Self {
                 let own = Self::from_parts(now_ms, random);
-                largest_known.map_or(own, |largest| own.max(largest.next()))
+                match largest_known.filter(|largest| own <= *largest) {
+                    Some(largest) => Self::from_parts(largest.time_ms() + 1, random).max(largest.next()),
+                    None => own,
+                }
             }
         }
 

@@ -36,7 +36,10 @@ fn a_bucket_is_fnv_1a_modulo_64() {
 fn an_id_minted_by_a_clock_that_was_set_back_is_still_larger() {
     let first = Incarnation::mint(2_000, 7, None);
     let second = Incarnation::mint(1_000, 7, Some(first));
-    assert_eq!(second, first.next());
+    assert!(second > first);
+    assert_ne!(second, Incarnation::mint(1_000, 8, Some(first)), "another that knows the same mints another");
+    let last = Incarnation::from_parts(u64::MAX, 5);
+    assert_eq!(Incarnation::mint(1_000, 7, Some(last)), last.next(), "there is no later millisecond");
     assert!(Incarnation::mint(3_000, 0, Some(first)) > second);
     assert_eq!(first.time_ms(), 2_000);
 }

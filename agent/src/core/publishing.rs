@@ -31,12 +31,12 @@ struct StreamError {
 impl Voucher {
     /// A new incarnation: from the clock, above everything that is known.
     pub(super) fn mint(&mut self, now: Now, id: ClaimId) -> Option<Incarnation> {
-        let random = self.random.bits();
-        let own = Incarnation::mint(self.wall_ms(now), random, self.last_minted);
+        let (wall_ms, random) = (self.wall_ms(now), self.random.bits());
+        let own = Incarnation::mint(wall_ms, random, self.last_minted);
         self.last_minted = Some(own);
         let claim = self.claims.get_mut(&id)?;
-        let known = claim.largest_known.max(claim.incarnation);
-        let minted = known.map_or(own, |known| own.max(known.next()));
+        let known = claim.largest_known.max(claim.incarnation).filter(|known| *known >= own);
+        let minted = known.map_or(own, |known| Incarnation::mint(wall_ms, random, Some(known)));
         claim.incarnation = Some(minted);
         claim.generation = 0;
         claim.unsaid = Unsaid::Whole;

@@ -16,6 +16,8 @@ pub(super) struct Agent {
     /// The life heard last.
     pub(super) heard_session: Option<SessionId>,
     pub(super) heard_ms: Option<u64>,
+    /// When an earlier life was first refused since it was last said that two run at once.
+    pub(super) earlier_refused_ms: Option<u64>,
     /// What its last heartbeat claimed, and since when that has differed from what is held.
     pub(super) claimed: Digest,
     pub(super) differs_since_ms: Option<u64>,
@@ -93,6 +95,7 @@ impl Agent {
             sessions: Vec::new(),
             heard_session: None,
             heard_ms: None,
+            earlier_refused_ms: None,
             claimed: Digest::ZERO,
             differs_since_ms: None,
             last_event: 0,

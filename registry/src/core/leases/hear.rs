@@ -14,6 +14,12 @@ use super::{AGENT_KEPT_MS, Leases, STRANGERS_MAX};
 /// A difference whose revision the agent does not name, or not in this log, must have lasted this long, in milliseconds.
 const SETTLE_MS: u64 = 2_000;
 
+/// An earlier life and the present one, heard in turns for so long, are no late messages: both run, in milliseconds.
+const BOTH_RUN_MS: u64 = 2_000;
+
+/// A life refused so long ago says nothing of now, in milliseconds.
+const REFUSED_KEPT_MS: u64 = 30_000;
+
 /// Agents looked at with every mark, to forget those that are gone.
 const SWEPT_PER_MARK: usize = 256;
 
@@ -42,6 +48,8 @@ pub enum Unheard {
     OldCounter,
     /// Of a session before the one heard last, in which nothing is registered.
     OldSession,
+    /// The same, of a process that runs beside the one heard last: it has to be told.
+    Displaced,
     /// No room for another agent without leases.
     TooManyStrangers,
 }
@@ -54,6 +62,7 @@ impl Unheard {
             Self::Malformed => "malformed",
             Self::OldCounter => "old_counter",
             Self::OldSession => "old_session",
+            Self::Displaced => "displaced",
             Self::TooManyStrangers => "too_many_strangers",
         }
     }
@@ -160,7 +169,7 @@ impl Leases {
         let known = agent.session(spoken.session);
         let holds_leases = known.is_some_and(|session| session.leases > 0);
         if agent.heard_session.is_some_and(|heard| spoken.session < heard) && !holds_leases {
-            return Err(Unheard::OldSession);
+            return Err(agent.refuse_earlier(now_ms));
         }
         if known.is_some_and(|session| session.heard.is_some() && spoken.counter <= session.counter) {
             return Err(Unheard::OldCounter);
@@ -216,6 +225,23 @@ impl Leases {
             };
             if self.agents[self.swept].as_ref().is_some_and(silent) {
                 self.remove_agent(self.swept);
+            }
+        }
+    }
+}
+
+impl Agent {
+    /// An earlier life is heard. It is a late message, unless the present one has been heard since the first of them.
+    fn refuse_earlier(&mut self, now_ms: u64) -> Unheard {
+        let first_ms = self.earlier_refused_ms.filter(|ms| now_ms.saturating_sub(*ms) < REFUSED_KEPT_MS);
+        match first_ms {
+            Some(first_ms) if self.heard_ms.is_some_and(|heard_ms| heard_ms >= first_ms + BOTH_RUN_MS) => {
+                self.earlier_refused_ms = None;
+                Unheard::Displaced
+            }
+            known => {
+                self.earlier_refused_ms = Some(known.unwrap_or(now_ms));
+                Unheard::OldSession
             }
         }
     }

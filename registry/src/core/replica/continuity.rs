@@ -286,6 +286,11 @@ impl Continuity {
         self.anchor = Some(Anchor { at: record.at, payload: record.payload.to_vec() });
     }
 
+    /// Whether there is an event by which the log is recognised.
+    pub(super) fn is_anchored(&self) -> bool {
+        self.anchor.is_some()
+    }
+
     /// When the stream was created, once it was seen.
     pub(super) fn created_at(&self) -> Option<Timestamp> {
         self.created_at

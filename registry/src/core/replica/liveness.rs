@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use muster_schemas::agent::{Notice, NoticeCode};
 use muster_schemas::alarm::AlarmKind;
 use muster_schemas::entry::{Evidence, ProbeResult};
 use muster_schemas::event::{Expiry, ExpiryCause};
+use muster_schemas::subject::BeatFrom;
 use muster_schemas::{AgentId, EventData, Incarnation, Instance, InstanceId, ServiceName};
 
 use super::announcing::Announcing;
@@ -14,7 +16,7 @@ use super::proposals::BATCH_MAX;
 use super::{Replica, ReplicaSettings, Timing};
 use crate::core::catalog::Catalog;
 use crate::core::io::{Effect, Effects, ProbeOutcome};
-use crate::core::leases::{Beat, Due, DueInstance, Heard, Leases, Verdict};
+use crate::core::leases::{Beat, Due, DueInstance, Heard, Leases, Unheard, Verdict};
 
 /// Probes under way at once; whoever is due beyond that waits.
 const PROBES_MAX: usize = 256;
@@ -219,8 +221,34 @@ impl Replica {
                 self.decide_at_once(effects);
             }
             Heard::OthersMark => {}
-            Heard::Unheard(_) => self.counters.heartbeats_refused += 1,
+            Heard::Unheard(unheard) => {
+                self.counters.heartbeats_refused += 1;
+                if unheard == Unheard::Displaced {
+                    self.tell_displaced(subject, effects);
+                }
+            }
         }
+    }
+
+    /// Of two processes under one agent id the one of the larger session stays, and the other has to learn of it.
+    fn tell_displaced(&mut self, subject: &str, effects: &mut Effects) {
+        let Some(BeatFrom::Agent(token)) = self.settings.subjects.beat_from(subject) else { return };
+        let Ok(agent) = AgentId::from_token(token) else { return };
+        let session = self.liveness.leases.agent(&agent).and_then(|known| known.session());
+        if self.rank != Some(0) || session.is_none() {
+            return;
+        }
+        let notice = Notice {
+            event_id: None,
+            code: NoticeCode::Displaced,
+            service: None,
+            instance: None,
+            in_force: None,
+            session,
+            stream_time: None,
+            help: format!("another process runs as agent {agent}: give each its own agent id"),
+        };
+        self.send_notice(&agent, &notice, effects);
     }
 
     fn take_beat(&mut self, beat: &Beat) {

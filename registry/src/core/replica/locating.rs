@@ -22,7 +22,10 @@ impl Replica {
             (Verdict::Nothing, _) => {}
             (Verdict::Create, _) => effects.push(Effect::CreateStream),
             (Verdict::Resume, Inspection::Present(facts)) => {
-                if !self.is_to_locate_anew(facts) {
+                if self.catalog.epoch().is_none() && !self.continuity.is_anchored() {
+                    // Nothing was read of this log: it cannot be told whether it is the one that was located.
+                    self.locate_anew();
+                } else if !self.is_to_locate_anew(facts) {
                     self.continuity.read_on(effects);
                 }
             }

@@ -9,7 +9,7 @@ use muster_schemas::entry::Entry;
 use muster_schemas::event::{CarriedOver, EpochBegan, Lapse, Recovered, SettingChanged};
 use muster_schemas::limits::CARRY_BYTES_MAX;
 use muster_schemas::pulse::CatalogState;
-use muster_schemas::{Event, EventData, EventKind, Source, Timestamp};
+use muster_schemas::{Cause, Event, EventData, EventKind, Source, Timestamp};
 
 use super::proposals::BATCH_MAX;
 use super::snapshot::AGENT_HEARD_MS;
@@ -121,9 +121,14 @@ impl Replica {
             && self.continuity.end_confirmed_ms().is_some()
     }
 
-    /// Whether this replica may decide about what is in the catalog.
+    /// Whether this replica may decide about what is in the catalog. One that has not been at the log's end for long may be
+    /// cut off from everybody else, while a connection on which it proposes is not.
     pub(super) fn decides(&self) -> bool {
-        self.phase == Phase::Live && self.knows_the_end() && self.catalog.is_supported() && self.yields_to().is_none()
+        self.phase == Phase::Live
+            && self.knows_the_end()
+            && self.head_age_ms().is_some_and(|age_ms| age_ms <= self.settings.timing.head_age_ms_max)
+            && self.catalog.is_supported()
+            && self.yields_to().is_none()
     }
 
     fn event(&mut self, data: EventData) -> Event {
@@ -306,19 +311,36 @@ impl Replica {
         if idle_ms < delay_ms {
             return;
         }
+        // The log lost last comes first: what it said later of an instance keeps out what an earlier one said.
         for lost in std::mem::take(&mut self.aside) {
-            self.wishes.carry.extend(lost.entries().map(|kept| ToCarry { entry: kept.entry, acknowledged: 0 }));
+            let earlier = std::mem::take(&mut self.wishes.carry);
+            self.wishes.carry = lost.entries().map(|kept| ToCarry { entry: kept.entry, acknowledged: 0 }).collect();
+            self.wishes.carry.extend(earlier);
         }
         while wishes.len() < BATCH_MAX {
             let Some(carried) = self.wishes.carry.pop_front() else {
                 return;
             };
-            if self.catalog.lacks(&carried.entry) {
+            if self.catalog.lacks(&carried.entry) && !self.outlived(&carried.entry) {
                 let entry = carried.entry.clone();
                 self.wishes.carrying.push(carried);
                 wishes.push(EventData::Carry(CarriedOver { epoch, entry }));
             }
         }
+    }
+
+    /// An expiry of the lost log which would remove what lives: its agent has been heard again since, in the same life. If it
+    /// does not vouch for the instance any more, its lease ends as always.
+    fn outlived(&self, entry: &Entry) -> bool {
+        let Entry::Tombstone(tombstone) = entry else { return false };
+        let vouching = &tombstone.vouching;
+        let Some(held) = self.catalog.instance(&vouching.service, &vouching.instance) else { return false };
+        let ttl_ms = held.registration.ttl_ms;
+        tombstone.cause == Cause::Expired
+            && self.liveness.leases.agent(&vouching.agent).is_some_and(|agent| {
+                let heard = agent.heard_ms().is_some_and(|ms| self.now_ms.saturating_sub(ms) < ttl_ms);
+                heard && agent.session() == Some(vouching.session)
+            })
     }
 
     /// How long the announcements of all agents take at their pace.

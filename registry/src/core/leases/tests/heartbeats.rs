@@ -52,6 +52,19 @@ fn a_life_that_began_after_a_clock_was_set_back_is_heard_once_something_is_regis
 }
 
 #[test]
+fn an_earlier_life_heard_beside_the_present_one_for_a_while_is_no_late_message() {
+    let mut bench = Bench::new();
+    bench.register("a", "i", 2, 1);
+    bench.run(1_000, &[("a", 2)]);
+    assert_eq!(unheard(&bench.beat("a", 1)), Some(Unheard::OldSession));
+    bench.run(6_000, &[]);
+    assert_eq!(unheard(&bench.beat("a", 1)), Some(Unheard::OldSession), "the present life was not heard since");
+    bench.beat("a", 2);
+    assert_eq!(unheard(&bench.beat("a", 1)), Some(Unheard::Displaced));
+    assert_eq!(unheard(&bench.beat("a", 1)), Some(Unheard::OldSession), "it is told now and then");
+}
+
+#[test]
 fn a_heartbeat_renews_only_what_was_registered_in_its_session() {
     let mut bench = Bench::new();
     bench.register("a", "old", 1, 1);

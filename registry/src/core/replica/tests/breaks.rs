@@ -1,9 +1,10 @@
 //! Logs that break under running replicas.
 
 use muster_schemas::pulse::CatalogState;
+use muster_schemas::{AgentId, ChangeKind};
 
 use super::world::World;
-use crate::core::io::{OutgoingKind, Severity};
+use crate::core::io::{Effect, Effects, Input, Inspection, LogFacts, OutgoingKind, Severity};
 
 fn epoch_of(world: &World, index: usize) -> Option<muster_schemas::EpochId> {
     world.nodes[index].replica.status(world.now_ms).epoch
@@ -82,6 +83,86 @@ fn whoever_waits_for_an_epoch_finds_the_one_that_a_second_break_put_below_its_po
     world.node(1).frozen = false;
     world.until(10_000, "both have it", |world| world.nodes[1].serving && epoch_of(world, 1) == in_force);
     world.assert_agreement();
+}
+
+#[test]
+fn an_expiry_that_a_lost_log_said_removes_nobody_who_has_been_heard_again() {
+    let (mut world, _) = with_backup();
+    let agent = AgentId::new("web1").unwrap();
+    world.set_connected(0, false);
+    world.agent(&agent).alive = false;
+    world.until(20_000, "it is expired", |world| world.nodes[1].replica.status(world.now_ms).instances == 2);
+    world.stream = None;
+    world.agent(&agent).alive = true;
+    world.sent.clear();
+    world.run(3_000);
+    // It has slept through the expiry, and carries over what it knows.
+    world.set_connected(0, true);
+    world.until(20_000, "all are back at both", |world| {
+        world.nodes.iter().all(|node| node.serving && node.replica.status(world.now_ms).instances == 3)
+    });
+    world.run(5_000);
+    let removed: Vec<_> = world.changes().into_iter().filter(|change| change.2.change == ChangeKind::Removed).collect();
+    assert!(removed.is_empty(), "{removed:?}");
+    world.assert_agreement();
+}
+
+#[test]
+fn of_two_lost_logs_the_later_ones_word_comes_first() {
+    let (mut world, _) = with_backup();
+    let first = epoch_of(&world, 0);
+    world.node(1).proposals_fail = true;
+    world.stream = None;
+    world.until(10_000, "all are back", |world| {
+        let has_all = |index: usize| world.nodes[index].replica.status(world.now_ms).instances == 3;
+        (0..2).all(|index| epoch_of(world, index) > first && has_all(index))
+    });
+    let second = epoch_of(&world, 0);
+    let agent = AgentId::new("web1").unwrap();
+    world.withdraw(&agent);
+    world.run(100);
+    // What the other set aside of the first log it has not looked at yet, when the second is lost, too.
+    world.node(0).stopped = true;
+    world.node(1).proposals_fail = false;
+    world.stream = None;
+    world.sent.clear();
+    world.until(20_000, "the others are back", |world| {
+        let node = &world.nodes[1];
+        node.serving && node.replica.status(world.now_ms).instances == 2 && epoch_of(world, 1) > second
+    });
+    world.run(3_000);
+    let removed: Vec<_> = world.changes().into_iter().filter(|change| change.2.change == ChangeKind::Removed).collect();
+    assert!(removed.is_empty(), "{removed:?}");
+}
+
+#[test]
+fn whoever_has_read_nothing_of_a_log_looks_again_where_it_begins_before_reading_on() {
+    let (mut world, backup) = with_backup();
+    world.node(0).stopped = true;
+    world.node(1).proposals_fail = true;
+    world.stream = Some(backup);
+    world.until(10_000, "it waits for an epoch", |world| world.nodes[1].replica.snapshot().epoch.is_none());
+    world.run(300);
+    let last_sequence = world.stream.as_ref().unwrap().last_sequence;
+    let created_at = world.stream.as_ref().unwrap().created_at;
+    let (wall, now_ms) = (world.wall(), world.now_ms);
+    let replica = &mut world.node(1).replica;
+    let mut inspect = |after_ms: u64| {
+        let mut effects = Effects::new();
+        replica.step(now_ms + after_ms, Input::LogConnected(false), &mut effects);
+        replica.step(now_ms + after_ms, Input::LogConnected(true), &mut effects);
+        replica.step(now_ms + after_ms, Input::Tick { wall, random: 7 }, &mut effects);
+        let check = effects.drain().find_map(|effect| match effect {
+            Effect::InspectLog { check, .. } => Some(check),
+            _ => None,
+        });
+        let facts =
+            LogFacts { created_at, first_sequence: 1, last_sequence, replicas: 1, epochs: Vec::new(), own: None };
+        let found = Inspection::Present(facts);
+        replica.step(now_ms + after_ms, Input::LogInspected { check: check.expect("a check"), found }, &mut effects);
+        effects.drain().any(|effect| matches!(effect, Effect::ReadLog { .. }))
+    };
+    assert!(!inspect(10), "it read on in a log that it cannot recognise");
 }
 
 #[test]

@@ -49,6 +49,20 @@ fn a_dead_agents_instances_are_removed_after_the_ttl_by_the_oldest_replica_with_
 }
 
 #[test]
+fn a_replica_that_has_not_been_at_the_logs_end_for_long_gives_up_nobody() {
+    let mut world = World::settled(1);
+    let dead = world.start_agent("web1", &["orders"]);
+    world.run(4_000);
+    // As if no route led to the stream any more, and to the agent; proposals go another way.
+    world.node(0).inspections_fail = true;
+    world.agent(&dead).alive = false;
+    world.run(30_000);
+    assert_eq!(proposals_of(&world, EventKind::Expire), []);
+    world.node(0).inspections_fail = false;
+    world.until(5_000, "it is at the end again, and decides", |world| !removals(world).is_empty());
+}
+
+#[test]
 fn an_agent_that_answers_probes_is_alive_although_its_heartbeats_are_lost() {
     let mut world = World::settled(2);
     let mute = world.start_agent("web1", &["orders"]);

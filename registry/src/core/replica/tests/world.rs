@@ -83,6 +83,8 @@ pub(super) struct Node {
     pub(super) stopped: bool,
     /// Proposals are swallowed, and reported as failed.
     pub(super) proposals_fail: bool,
+    /// The stream does not answer its inspections.
+    pub(super) inspections_fail: bool,
     /// Its own marks do not come back.
     pub(super) marks_lost: bool,
     /// They do not from the moment on when it sends a probe.
@@ -178,6 +180,7 @@ impl World {
             frozen: false,
             stopped: false,
             proposals_fail: false,
+            inspections_fail: false,
             marks_lost: false,
             deaf_once_it_probes: false,
             cut_from: BTreeSet::new(),
@@ -336,6 +339,7 @@ impl World {
         let stream = self.stream.clone();
         let node = &mut self.nodes[index];
         match effect {
+            Effect::InspectLog { .. } if node.inspections_fail => {}
             Effect::InspectLog { check, epochs, own, .. } => {
                 node.inbox.push_back(Post::Inspected { check, stream: stream.map(Box::new), own, epochs });
             }
