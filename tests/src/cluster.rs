@@ -56,11 +56,11 @@ impl ClusterBuilder {
         }
         let mut brokers = Vec::new();
         let mut monitors = Vec::new();
-        for broker in 0..BROKERS {
+        for (broker, port) in ports.iter().enumerate() {
             let monitor = free_port();
             let routes = (0..BROKERS).filter_map(|to| links.get(&(broker, to))).map(Proxy::address);
             let mut builder = NatsServer::builder().fixed_port().pings(1, 2);
-            builder = builder.settings(&configuration(broker, ports[broker], monitor, routes)).settings(&self.settings);
+            builder = builder.settings(&configuration(broker, *port, monitor, routes)).settings(&self.settings);
             if let Some(binary) = &self.binary {
                 builder = builder.binary(binary);
             }

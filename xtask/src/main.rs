@@ -1,5 +1,6 @@
 //! `cargo xtask`: set-up, demo, tests and checks of the workspace, on any machine with Rust, a C compiler and Python.
 
+mod chaos;
 mod demo;
 mod docs;
 mod progress;
@@ -28,6 +29,8 @@ enum Task {
     Setup,
     /// Show on a real broker what Muster promises: services appear, break and vanish in a live watch.
     Demo(demo::Options),
+    /// Harm real processes on a cluster of three brokers at random, and judge what consumers see of it.
+    Chaos(chaos::Options),
     /// Run every check and every test; a table at the end says what passed, failed and was skipped, and why.
     Test(test::Options),
     /// Write the JSON Schemas of everything on the wire from the Rust types.
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Setup => setup::setup().map(|()| true),
         Task::Demo(options) => demo::demo(&options),
+        Task::Chaos(options) => chaos::chaos(&options),
         Task::Test(options) => test::test(&options),
         Task::Schemas(options) => schemas::schemas(&options),
         Task::Docs(options) => docs::docs(&options).map(|()| true),

@@ -1,3 +1,5 @@
+//! Clusters that lose a leader, and that are cut apart.
+
 use async_nats::jetstream::{self, stream::Config};
 use futures::StreamExt;
 
@@ -45,9 +47,9 @@ async fn a_server_that_is_cut_off_hears_nobody_until_the_cluster_is_healed() {
         })
         .await;
         if black_hole {
-            cluster.black_hole(2)
+            cluster.black_hole(2);
         } else {
-            cluster.cut_off(2)
+            cluster.cut_off(2);
         }
         eventually("words no longer get across", SOON, async || {
             outside.publish("word", "during".into()).await.map_err(|error| error.to_string())?;
