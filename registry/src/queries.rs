@@ -102,9 +102,8 @@ impl Queries {
         clock: Clock,
         client: Client,
         snapshots: watch::Receiver<Arc<Snapshot>>,
-        statuses: mpsc::Sender<StatusRequest>,
+        (statuses, past): (mpsc::Sender<StatusRequest>, PastLink),
         shown: Shown,
-        past: PastLink,
     ) -> Result<Self, RegistryError> {
         let api = ServiceApi::new(&settings.subjects, &settings.replica, settings.started_at);
         let mut subscriptions = Subscriptions::new(&client, &settings.subjects, &settings.replica);

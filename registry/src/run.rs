@@ -147,7 +147,7 @@ async fn work(
     let reading = role(replica, "past").ends_at_disconnect();
     let (reader, past) = PastReader::new(settings.broker.clone(), reading, subjects.clone());
     tasks.spawn(reader.run());
-    let queries = Queries::start(query_settings, clock, queries, snapshot, statuses, shown, past).await?;
+    let queries = Queries::start(query_settings, clock, queries, snapshot, (statuses, past), shown).await?;
 
     let (sources, mut hands, recheck_output) = connect_shell(parts, links, status_requests, tasks).await?;
     hands.keep_state_in(state);
