@@ -116,7 +116,7 @@ pub(crate) fn kill_agent(scene: &Scene, supervised: &Supervised, kind: Kind, chi
     let now_ms = scene.now_ms();
     {
         let mut judge = scene.judge.borrow_mut();
-        judge.truth.agent_harmed(&supervised.key, now_ms);
+        judge.truth.agent_dead(&supervised.key, now_ms);
         judge.truth.child_harmed(&supervised.key, now_ms);
         judge.deaths.died(&supervised.key, kind, now_ms);
     }
@@ -162,7 +162,8 @@ async fn agent_restarted(scene: &Scene, fault: &Fault, supervised: &Supervised, 
     let now_ms = scene.now_ms();
     {
         let mut judge = scene.judge.borrow_mut();
-        judge.truth.agent_harmed(&supervised.key, now_ms);
+        // It says itself that its service goes.
+        judge.truth.agent_dead(&supervised.key, now_ms);
         judge.truth.child_harmed(&supervised.key, now_ms);
     }
     scene.injected(fault, &supervised.key);

@@ -149,7 +149,7 @@ impl Judge {
     pub(crate) fn heard(&mut self, consumer: &str, at_ms: u64, text: &str) {
         match serde_json::from_str(text) {
             Ok(Line::View(view)) => {
-                self.views.push(consumer, &view);
+                self.views.push(consumer, at_ms, &view);
                 self.latest.insert(consumer.to_owned(), (at_ms, view));
             }
             Ok(Line::Change(change)) => {
@@ -194,10 +194,10 @@ impl Judge {
 
     /// Judges what can be judged by now.
     pub(crate) fn judge(&mut self) {
-        for wrong in self.views.judge(&self.log) {
+        let now_ms = self.clock.now_ms();
+        for wrong in self.views.judge(&self.log, now_ms) {
             self.violated(Promise::SilentDivergence, wrong);
         }
-        let now_ms = self.clock.now_ms();
         let ripe = |removal: &&Removal| removal.at_ms + JUDGED_AFTER_MS <= now_ms;
         let removals: Vec<Removal> =
             self.log.removals[self.judged_removals..].iter().take_while(ripe).cloned().collect();

@@ -101,7 +101,7 @@ impl Kind {
             Self::BrokerKilled => (200, 7_000),
             Self::BrokerFrozen => (1_000, 7_000),
             Self::BrokerRestarted => (0, 2_000),
-            Self::RouteCut | Self::BlackHole => (2_000, 9_000),
+            Self::RouteCut | Self::BlackHole => (2_000, 24_000),
             Self::DiskWiped | Self::DiskOlder => (200, 3_000),
         }
     }

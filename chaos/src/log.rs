@@ -50,6 +50,8 @@ pub(crate) struct LogWatch {
     catalog: Catalog,
     /// By sequence, from 1: a hash of the event.
     hashes: Vec<u64>,
+    /// By sequence, from 1: when it was stored.
+    stored_ms: Vec<u64>,
     pub(crate) epochs: BTreeMap<String, History>,
     registered_ms: BTreeMap<String, u64>,
     pub(crate) removals: Vec<Removal>,
@@ -75,6 +77,7 @@ impl LogWatch {
             clock,
             catalog: Catalog::default(),
             hashes: Vec::new(),
+            stored_ms: Vec::new(),
             epochs: BTreeMap::new(),
             registered_ms: BTreeMap::new(),
             removals: Vec::new(),
@@ -92,10 +95,16 @@ impl LogWatch {
         self.hashes.get(usize::try_from(sequence).ok()?.checked_sub(1)?).copied()
     }
 
+    /// When the event after this sequence was stored, if it was read.
+    pub(crate) fn next_stored_ms(&self, sequence: u64) -> Option<u64> {
+        self.stored_ms.get(usize::try_from(sequence).ok()?).copied()
+    }
+
     /// Folds the next event.
     pub(crate) fn fold(&mut self, event: FetchedEvent) {
         self.hashes.push(hash_of(&event.0.payload));
         let Stored { at, subject, payload } = event.0;
+        self.stored_ms.push(self.clock.of_wall(at.as_ms()));
         let record = Record { sequence: self.hashes.len() as u64, at, subject: &subject, payload: &payload };
         let folded = self.catalog.fold(&self.subjects, &record);
         if let Some(epoch) = self.catalog.epoch() {

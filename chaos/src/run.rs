@@ -56,7 +56,7 @@ const NO_BROKER: i32 = 69;
 pub async fn run(options: &Options) -> Report {
     let clock = Clock::start();
     let subjects = Subjects::new(Prefix::default(), Namespace::default());
-    let mut builder = Cluster::builder().settings("no_fast_producer_stall: true");
+    let mut builder = Cluster::builder().advisories().settings("no_fast_producer_stall: true");
     if let Some(binary) = &options.nats_server {
         builder = builder.binary(binary.clone());
     }
@@ -85,6 +85,7 @@ pub async fn run(options: &Options) -> Report {
         checkpoint::pass(&scene, number).await;
     }
     tasks.load.abort();
+    tasks.lines.abort();
     last_look(&scene, &links, &subjects).await;
     tasks.others.iter().for_each(JoinHandle::abort);
     let mut judge = scene.judge.borrow();
@@ -135,13 +136,13 @@ async fn perform(scene: &Scene, brokers: &mut Brokers, round: &Round) {
 
 struct Tasks {
     load: JoinHandle<()>,
+    lines: JoinHandle<()>,
     others: Vec<JoinHandle<()>>,
 }
 
 /// Everything that goes on all the time.
 fn watchers(scene: &Scene, links: &Rc<Links>, subjects: &Subjects) -> Tasks {
     let mut others = vec![
-        spawn_local(read_lines(scene.clone())),
         spawn_local(read_log(scene.clone(), Rc::clone(links), subjects.stream_name())),
         spawn_local(look_after(scene.clone())),
     ];
@@ -149,7 +150,11 @@ fn watchers(scene: &Scene, links: &Rc<Links>, subjects: &Subjects) -> Tasks {
         others.push(spawn_local(see_changes(scene.clone(), client.clone(), subjects.all_changes())));
         others.push(spawn_local(see_alarms(scene.clone(), client.clone(), subjects.all_alarms())));
     }
-    Tasks { load: spawn_local(append_load(scene.clone(), Rc::clone(links), subjects.clone())), others }
+    Tasks {
+        load: spawn_local(append_load(scene.clone(), Rc::clone(links), subjects.clone())),
+        lines: spawn_local(read_lines(scene.clone())),
+        others,
+    }
 }
 
 async fn read_lines(scene: Scene) {

@@ -14,6 +14,8 @@ use crate::clock_step::ClockSteps;
 
 /// Agents on each broker.
 const AGENTS_EACH: usize = 4;
+/// How long an instance is kept after its agent's connection broke: shorter than its TTL, so that it can be told apart.
+const LINGER: &str = "1s";
 /// Lines of an ended process that are kept for whoever looks for a cause.
 const KEPT_LINES_MAX: usize = 4_000;
 
@@ -197,6 +199,7 @@ fn supervised(number: usize, url: &str, directory: &Path, clocks: &ClockSteps) -
         .chain(["--heartbeat-interval", "400ms", "--state-dir", &state.to_string_lossy()])
         .chain(["run", "--service", service, "--instance", &instance, "--port", &format!("http={port}")])
         .chain(["--check", "http=/healthz", "--check-interval", "500ms", "--check-timeout", "400ms", "--ttl", "2s"])
+        .chain(["--linger", LINGER])
         .chain(["--drain", "0s", "--restart", "on-failure", "--"])
         .map(str::to_owned)
         .collect();

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 pub const TTL_MS: u64 = 2_000;
 /// A process that was thawed or started again is heard after this time at the latest.
 const PROCESS_SETTLES_MS: u64 = 3_000;
+/// What registries or the whole machine suffered is over after this time at the latest.
+const OTHERS_SETTLE_MS: u64 = 1_000;
 /// Clients of a broker that came back are heard after this time at the latest: they wait between their attempts, and the
 /// brokers find each other again.
 const BROKER_SETTLES_MS: u64 = 8_000;
@@ -17,6 +19,8 @@ const DEREGISTRATION_MS: u64 = 75_000;
 /// A time in which somebody could not be heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Window {
+    /// The process is gone, and not only silent.
+    dead: bool,
     from_ms: u64,
     /// None while it lasts.
     until_ms: Option<u64>,
@@ -67,7 +71,12 @@ impl Truth {
 
     /// From now on the agent of an instance cannot be heard.
     pub fn agent_harmed(&mut self, key: &str, now_ms: u64) {
-        begin(self.agents.entry(key.to_owned()).or_default(), now_ms);
+        begin(self.agents.entry(key.to_owned()).or_default(), now_ms, false);
+    }
+
+    /// From now on there is no agent of an instance.
+    pub fn agent_dead(&mut self, key: &str, now_ms: u64) {
+        begin(self.agents.entry(key.to_owned()).or_default(), now_ms, true);
     }
 
     /// The agent runs again.
@@ -77,13 +86,13 @@ impl Truth {
 
     /// The service was killed, or its agent told to stop: its agent may say that it is gone.
     pub fn child_harmed(&mut self, key: &str, now_ms: u64) {
-        begin(self.children.entry(key.to_owned()).or_default(), now_ms);
+        begin(self.children.entry(key.to_owned()).or_default(), now_ms, true);
         end(self.children.entry(key.to_owned()).or_default(), now_ms);
     }
 
     /// From now on nobody on this broker can be heard.
     pub fn broker_harmed(&mut self, broker: usize, now_ms: u64) {
-        begin(self.brokers.entry(broker).or_default(), now_ms);
+        begin(self.brokers.entry(broker).or_default(), now_ms, false);
     }
 
     /// The broker is back, and has caught up.
@@ -93,7 +102,7 @@ impl Truth {
 
     /// A registry was harmed, or everybody slowed, from now on; the number is for [`Self::others_well`].
     pub fn others_harmed(&mut self, now_ms: u64) -> usize {
-        self.others.push(Window { from_ms: now_ms, until_ms: None });
+        begin(&mut self.others, now_ms, false);
         self.others.len() - 1
     }
 
@@ -112,10 +121,11 @@ impl Truth {
     /// Whether brokers or registries were harmed, or everybody slowed, between these moments.
     #[must_use]
     pub fn was_disturbed(&self, from_ms: u64, until_ms: u64) -> bool {
-        let overlaps = |window: &Window| {
-            window.from_ms <= until_ms && window.until_ms.is_none_or(|until| until + BROKER_SETTLES_MS >= from_ms)
+        let overlaps = |window: &Window, settles_ms: u64| {
+            window.from_ms <= until_ms && window.until_ms.is_none_or(|until| until + settles_ms >= from_ms)
         };
-        self.brokers.values().flatten().chain(&self.others).any(overlaps)
+        self.brokers.values().flatten().any(|window| overlaps(window, BROKER_SETTLES_MS))
+            || self.others.iter().any(|window| overlaps(window, OTHERS_SETTLE_MS))
     }
 
     /// Whether a broker was harmed, or was only just well again, at this moment.
@@ -130,6 +140,10 @@ impl Truth {
         let home = self.homes.get(key)?;
         let mut later = self.starts.get(key).into_iter().flatten().filter(|start| **start > registered_ms);
         if later.any(|start| *start <= at_ms) {
+            return Some(Verdict::Justified);
+        }
+        let mut gone = self.agents.get(key).into_iter().flatten().filter(|window| window.dead);
+        if gone.any(|window| window.from_ms <= at_ms && window.until_ms.is_none_or(|until| at_ms < until)) {
             return Some(Verdict::Justified);
         }
         let covers = |windows: Option<&Vec<Window>>, moment: u64, settles_ms: u64| {
@@ -165,8 +179,8 @@ impl Truth {
     }
 }
 
-fn begin(windows: &mut Vec<Window>, now_ms: u64) {
-    windows.push(Window { from_ms: now_ms, until_ms: None });
+fn begin(windows: &mut Vec<Window>, now_ms: u64, dead: bool) {
+    windows.push(Window { dead, from_ms: now_ms, until_ms: None });
 }
 
 fn end(windows: &mut [Window], now_ms: u64) {
@@ -203,6 +217,14 @@ mod tests {
         truth.agent_well(KEY, 61_000);
         assert_eq!(truth.expired(KEY, 0, 63_000, &[]), Some(Verdict::Justified), "it settles");
         assert_eq!(truth.expired(KEY, 0, 64_500, &[]), Some(Verdict::False));
+    }
+
+    #[test]
+    fn the_dead_may_go_at_once_and_not_a_moment_before() {
+        let mut truth = truth();
+        truth.agent_dead(KEY, 60_000);
+        assert_eq!(truth.expired(KEY, 0, 60_010, &[]), Some(Verdict::Justified));
+        assert_eq!(truth.expired(KEY, 0, 59_990, &[]), Some(Verdict::False));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::{Info, RawMessage};
+use async_nats::jetstream::stream::{ClusterInfo, Info, RawMessage};
 use bytes::Bytes;
 use muster_schemas::event::EventKind;
 use muster_schemas::{Subjects, Timestamp};
@@ -15,6 +15,9 @@ use serde_json::{Value, json};
 use crate::broker_api::{AskError, NO_MESSAGE_FOUND, STREAM_NOT_FOUND, ask_jetstream};
 use crate::core::io::{EPOCHS_MAX, Inspection, LogFacts, Record};
 use crate::stream;
+
+/// A copy from which the stream's leader has not heard for so long is not there for it: they speak every second.
+const COPY_SILENT_MAX: Duration = Duration::from_secs(4);
 
 /// What is wanted of an inspection.
 #[derive(Debug, Clone, Copy)]
@@ -108,6 +111,12 @@ async fn facts(
     let Some(info) = stream::info(client, subjects, timeout).await? else {
         return Ok(None);
     };
+    if let Some(cluster) = info.cluster.as_ref().filter(|_| info.config.num_replicas > 1)
+        && !has_quorum(cluster, info.config.num_replicas)
+    {
+        let leader = cluster.leader.as_deref().unwrap_or("nobody");
+        return Err(AskError::Failed(format!("{leader} leads the stream, and hears too few of its copies")));
+    }
     Ok(Some(Facts {
         created_at: Timestamp::from_nanoseconds(info.created.unix_timestamp_nanos()),
         first_sequence: info.state.first_sequence,
@@ -117,6 +126,13 @@ async fn facts(
         epochs,
         own,
     }))
+}
+
+/// Whether the leader speaks for the stream. One that was cut off goes on answering, with what it held when that happened, for
+/// as long as it is cut off.
+fn has_quorum(cluster: &ClusterInfo, copies: usize) -> bool {
+    let heard = cluster.replicas.iter().filter(|copy| !copy.offline && copy.active <= COPY_SILENT_MAX).count();
+    heard + 1 > copies / 2
 }
 
 fn servers(info: &Info) -> Vec<String> {
@@ -170,4 +186,30 @@ pub(crate) async fn event(
         subject: message.subject.to_string(),
         payload: message.payload,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use async_nats::jetstream::stream::PeerInfo;
+
+    use super::*;
+
+    fn copy(silent_s: u64, offline: bool) -> PeerInfo {
+        PeerInfo { name: "n".into(), current: true, active: Duration::from_secs(silent_s), offline, lag: None }
+    }
+
+    fn heard(copies: Vec<PeerInfo>) -> bool {
+        let number = copies.len() + 1;
+        has_quorum(&ClusterInfo { leader: Some("n1".into()), replicas: copies, ..ClusterInfo::default() }, number)
+    }
+
+    #[test]
+    fn a_leader_speaks_for_the_stream_while_it_hears_a_majority_of_the_copies() {
+        assert!(heard(vec![copy(0, false), copy(1, false)]));
+        assert!(heard(vec![copy(60, false), copy(1, false)]), "one of three is away");
+        assert!(!heard(vec![copy(60, false), copy(5, false)]), "it was cut off");
+        assert!(!heard(vec![copy(0, true), copy(0, true)]));
+        assert!(!heard(vec![copy(0, false), copy(60, false), copy(60, false), copy(60, false)]));
+        assert!(heard(vec![]), "the only copy is its own");
+    }
 }

@@ -23,6 +23,7 @@ const NOWHERE: &str = "127.0.0.1:1";
 #[derive(Clone, Debug, Default)]
 pub struct ClusterBuilder {
     binary: Option<PathBuf>,
+    advisories: bool,
     settings: String,
 }
 
@@ -31,6 +32,13 @@ impl ClusterBuilder {
     #[must_use]
     pub fn binary(mut self, binary: PathBuf) -> Self {
         self.binary = Some(binary);
+        self
+    }
+
+    /// The brokers tell their clients' account which of its connections are gone.
+    #[must_use]
+    pub fn advisories(mut self) -> Self {
+        self.advisories = true;
         self
     }
 
@@ -61,6 +69,9 @@ impl ClusterBuilder {
             let routes = (0..BROKERS).filter_map(|to| links.get(&(broker, to))).map(Proxy::address);
             let mut builder = NatsServer::builder().fixed_port().pings(1, 2);
             builder = builder.settings(&configuration(broker, *port, monitor, routes)).settings(&self.settings);
+            if self.advisories {
+                builder = builder.advisories();
+            }
             if let Some(binary) = &self.binary {
                 builder = builder.binary(binary);
             }

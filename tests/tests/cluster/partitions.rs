@@ -1,17 +1,21 @@
 //! Scenario 19: one broker is cut off together with its registry, its agents and its consumers, and comes back.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::future::join_all;
 use muster_schemas::Cause;
 use muster_tests::cluster::BROKERS;
-use muster_tests::throughout;
+use muster_tests::{eventually, throughout};
 
 use crate::observer::Observer;
 use crate::world::{SOON, TTL, World, alive};
 
 /// For how long the partition is watched: several TTLs, and far below the limit for unreachable agents.
 const WATCHED: Duration = Duration::from_secs(5 * TTL.as_secs());
+
+/// A view that has been unknown for longer stays so: no registry says more than five seconds after it was at the log's end that
+/// it is there, and nobody takes a pulse that is older than six.
+const UNKNOWN_MS: i64 = 12_000;
 
 #[derive(Debug, Clone, Copy)]
 enum How {
@@ -43,7 +47,7 @@ async fn a_broker_cut_off(how: How, leads: bool) {
         How::Cut => world.cluster.cut_off(lost),
         How::BlackHole => world.cluster.black_hole(lost),
     }
-    observers[lost].until_unknown().await;
+    until_it_knows_nothing(&observers[lost]).await;
     dies.kill();
     dies_cut_off.kill();
     for observer in majority {
@@ -74,6 +78,17 @@ async fn a_broker_cut_off(how: How, leads: bool) {
     for observer in observers {
         observer.finish(world.cluster.broker(kept[0])).await;
     }
+}
+
+/// Waits until a view has been unknown for so long that no registry can still have been at the log's end a moment ago.
+async fn until_it_knows_nothing(observer: &Observer) {
+    eventually("the cut-off side knows nothing", SOON, async || {
+        let since = observer.snapshot().await.unknown_since().ok_or("it is verified")?;
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
+        let unknown_ms = i64::try_from(now_ms).expect("before the year 292278994") - since.as_ms();
+        if unknown_ms > UNKNOWN_MS { Ok(()) } else { Err("it has been unknown for a short time") }
+    })
+    .await;
 }
 
 #[tokio::test]

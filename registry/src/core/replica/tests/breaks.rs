@@ -156,8 +156,15 @@ fn whoever_has_read_nothing_of_a_log_looks_again_where_it_begins_before_reading_
             Effect::InspectLog { check, .. } => Some(check),
             _ => None,
         });
-        let facts =
-            LogFacts { created_at, first_sequence: 1, last_sequence, replicas: 1, epochs: Vec::new(), own: None };
+        let facts = LogFacts {
+            created_at,
+            first_sequence: 1,
+            last_sequence,
+            replicas: 1,
+            servers: &[],
+            epochs: Vec::new(),
+            own: None,
+        };
         let found = Inspection::Present(facts);
         replica.step(now_ms + after_ms, Input::LogInspected { check: check.expect("a check"), found }, &mut effects);
         effects.drain().any(|effect| matches!(effect, Effect::ReadLog { .. }))
