@@ -110,6 +110,17 @@ mod tests {
     }
 
     #[test]
+    fn one_query_too_many_is_given_back_until_there_is_room() {
+        let mut waiting = Waiting::new();
+        for number in 0..WAITING_MAX as u64 {
+            waiting.push(MinRevision(None, number + 1), 500, number).unwrap();
+        }
+        assert_eq!(waiting.push(MinRevision(None, 1), 500, u64::MAX), Err(u64::MAX));
+        assert_eq!(waiting.met(Some(epoch(OLD)), 1), [0]);
+        assert_eq!(waiting.push(MinRevision(None, 1), 500, u64::MAX), Ok(()));
+    }
+
+    #[test]
     fn those_that_wait_come_out_when_met_or_when_their_time_is_over() {
         let mut waiting = Waiting::new();
         waiting.push(MinRevision(None, 10), 500, "ten").unwrap();

@@ -8,7 +8,7 @@ use super::Leases;
 use super::agent::{Agent, Disconnected};
 
 /// Lingers whose end is waited for with a mark of its own; the end of further ones is noticed with the next ordinary mark.
-const LINGERS_MAX: usize = 10_000;
+pub(super) const LINGERS_MAX: usize = 10_000;
 
 impl Leases {
     /// The broker says that a connection was closed or broke. Returns the agents whose heartbeats came over it; a connection

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use muster_schemas::heartbeat::Mark;
 use muster_schemas::limits::HEARTBEAT_BYTES_MAX;
 use muster_schemas::subject::BeatFrom;
 use muster_schemas::{AgentId, Digest, MinRevision, Revision, SessionId, Timestamp};
@@ -109,6 +108,13 @@ struct Spoken<'a> {
     conn: Option<(Text<'a>, Text<'a>, u64)>,
 }
 
+/// A mark as it is read here: whose it is, its subject says.
+#[derive(Deserialize)]
+struct SpokenMark {
+    counter: u64,
+    sent_ms: u64,
+}
+
 /// A text that is borrowed unless it holds an escape.
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
@@ -133,7 +139,7 @@ impl Leases {
                 Err(unheard) => Heard::Unheard(unheard),
             },
             Some(BeatFrom::Replica(token)) if *token == *self.own_token => {
-                let Ok(mark) = serde_json::from_slice::<Mark>(payload) else {
+                let Ok(mark) = serde_json::from_slice::<SpokenMark>(payload) else {
                     return Heard::Unheard(Unheard::Malformed);
                 };
                 self.sweep(now_ms);

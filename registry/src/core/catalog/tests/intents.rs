@@ -2,8 +2,10 @@
 
 use muster_schemas::HealthStatus::Critical;
 use muster_schemas::entry::IntentKind::{Clear, Evict, Maintenance};
-use muster_schemas::{Cause, ChangeKind};
+use muster_schemas::{Cause, ChangeKind, EventKind};
 
+use super::super::intents::INTENTS_MAX;
+use super::super::write::Doing;
 use super::*;
 
 #[test]
@@ -171,4 +173,28 @@ fn the_end_of_a_timed_eviction_lifts_the_fence_without_a_change() {
     assert_accepted(&folded);
     assert_eq!(folded.change, None);
     assert_eq!(bench.catalog.intents_count(), 0);
+}
+
+#[test]
+fn one_intent_too_many_is_refused_and_one_in_force_can_still_be_changed() {
+    let mut bench = Bench::ready();
+    bench.intent("i0", Maintenance, None);
+    let first = bench.catalog.intents().next().unwrap().clone();
+    for number in 1..INTENTS_MAX {
+        let instance = InstanceId::new(&format!("i{number}")).unwrap();
+        bench.catalog.intents.insert((orders(), instance, Maintenance), Arc::clone(&first));
+    }
+    let sender = Sender::Operator("ann".parse().unwrap());
+    let doing = Doing { sequence: bench.sequence + 1, kind: EventKind::Intent, sender: &sender };
+    let mut want = |instance: &str, intent| {
+        let (service, instance) = (orders(), id(instance));
+        let (who, why) = ("ann".parse().unwrap(), String::new());
+        let wanted = IntentSet { service, instance, intent, who, why, until: None, incarnation: None };
+        bench.catalog.fold_intent(doing, &wanted)
+    };
+    assert_eq!(want("one-more", Maintenance).outcome, Outcome::Ignored(Reason::TooManyIntents));
+    assert_accepted(&want("i7", Maintenance));
+    assert_accepted(&want("i8", Clear));
+    assert_accepted(&want("one-more", Maintenance));
+    assert_eq!(bench.catalog.intents_count(), INTENTS_MAX);
 }

@@ -2,6 +2,8 @@
 
 use muster_schemas::event::ExpiryCause;
 
+use super::super::disconnects::LINGERS_MAX;
+
 use super::*;
 
 const LINGER_MS: u64 = 2_000;
@@ -140,4 +142,30 @@ fn agents_that_share_a_connection_lose_it_together() {
     bench.beat("b", 1);
     assert_eq!(bench.disconnected("n1", 7), [agent_id("a"), agent_id("b")]);
     assert_eq!(bench.disconnected("n1", 7), [], "said once more it is no news");
+}
+
+#[test]
+fn the_ends_of_lingers_beyond_what_is_remembered_are_noticed_with_the_next_ordinary_mark() {
+    let mut bench = bench();
+    let agents = LINGERS_MAX + 10;
+    for number in 0..agents {
+        let name = format!("b{number}");
+        bench.connect(&name, "n1", number as u64 + 100);
+        bench.register_with_linger(vouching(&name, &name, 1, 1), TTL_MS, LINGER_MS);
+        bench.beat(&name, 1);
+    }
+    bench.mark();
+    for number in 0..agents {
+        assert_eq!(bench.disconnected("n1", number as u64 + 100).len(), 1);
+    }
+    assert_eq!(bench.leases.lingers.len(), LINGERS_MAX);
+    bench.run(LINGER_MS, &[]);
+    let last = format!("b{}", agents - 1);
+    for _ in 0..100 {
+        bench.run(MARK_MS, &[]);
+        if bench.due().contains(&last) {
+            return;
+        }
+    }
+    panic!("{last} is never due");
 }

@@ -1,6 +1,6 @@
 //! Which heartbeats count, and for what.
 
-use super::super::{AGENT_KEPT_MS, Unheard};
+use super::super::{AGENT_KEPT_MS, STRANGERS_MAX, Unheard};
 use super::*;
 
 fn unheard(heard: &Heard) -> Option<Unheard> {
@@ -184,4 +184,17 @@ fn the_number_of_servers_remembered_is_bounded() {
     bench.run(AGENT_KEPT_MS + 10_000, &[]);
     bench.beat("late", 1);
     assert_eq!(bench.leases.servers_heard(bench.now_ms), ["server-of-late"]);
+}
+
+#[test]
+fn one_agent_too_many_without_leases_is_not_heard_until_there_is_room() {
+    let mut bench = Bench::new();
+    for number in 0..STRANGERS_MAX {
+        bench.leases.add_agent(agent_id(&format!("a{number}")));
+    }
+    assert_eq!(unheard(&bench.beat("late", 1)), Some(Unheard::TooManyStrangers));
+    // Whoever registers is no stranger.
+    bench.register("late", "i", 1, 1);
+    assert_eq!(unheard(&bench.beat("late", 1)), None);
+    assert_eq!(unheard(&bench.beat("later", 1)), Some(Unheard::TooManyStrangers));
 }

@@ -7,10 +7,9 @@ use muster_schemas::agent::{AnnounceRequest, ProbeReply};
 use muster_schemas::beacon::Beacon;
 use muster_schemas::entry::IntentKind;
 use muster_schemas::event::IntentSet;
-use muster_schemas::pulse::{CatalogState, Pulse};
 use muster_schemas::{
-    AgentId, Change, Event, EventData, InstanceId, Namespace, OperatorName, Prefix, ReplicaId, ServiceName, Source,
-    Subjects, Timestamp,
+    AgentId, Event, EventData, InstanceId, Namespace, OperatorName, Prefix, ReplicaId, ServiceName, Source, Subjects,
+    Timestamp,
 };
 
 use super::agents::SimulatedAgent;
@@ -89,6 +88,8 @@ pub(super) struct Node {
     pub(super) marks_lost: bool,
     /// They do not from the moment on when it sends a probe.
     pub(super) deaf_once_it_probes: bool,
+    /// Its probes get no answer at all.
+    pub(super) probes_unanswered: bool,
     /// Broker servers of which nothing reaches it, and that nothing of it reaches.
     pub(super) cut_from: BTreeSet<String>,
     /// How often it asked the broker's servers whether they are there.
@@ -183,6 +184,7 @@ impl World {
             inspections_fail: false,
             marks_lost: false,
             deaf_once_it_probes: false,
+            probes_unanswered: false,
             cut_from: BTreeSet::new(),
             servers_asked: Vec::new(),
             serving: false,
@@ -357,7 +359,8 @@ impl World {
                 let reply = asked.and_then(SimulatedAgent::probed);
                 let hangs = asked.is_some_and(|agent| agent.hangs);
                 let post = if hangs { Post::ProbeTimedOut(probe) } else { Post::Probed(probe, reply) };
-                self.nodes[index].inbox.push_back(post);
+                let is_answered = !node.probes_unanswered;
+                self.nodes[index].inbox.extend(is_answered.then_some(post));
             }
             Effect::Announce { request, agent, payload } => {
                 let _: AnnounceRequest = serde_json::from_slice(&payload).unwrap();
@@ -409,39 +412,6 @@ impl World {
     /// An agent's heartbeat reaches everybody who listens.
     pub(super) fn beat(&mut self, server: &str, subject: &str, payload: &Bytes) {
         self.post_from(server, || Post::Heartbeat(subject.to_owned(), payload.clone()));
-    }
-
-    pub(super) fn of_kind(&self, kind: OutgoingKind) -> impl Iterator<Item = &Sent> {
-        self.sent.iter().filter(move |sent| sent.message.kind == kind)
-    }
-
-    /// All changes that were published: when, by whom, what.
-    pub(super) fn changes(&self) -> Vec<(u64, usize, Change)> {
-        self.of_kind(OutgoingKind::Change)
-            .map(|sent| (sent.ms, sent.by, serde_json::from_slice(&sent.message.payload).unwrap()))
-            .collect()
-    }
-
-    pub(super) fn pulses(&self) -> Vec<(u64, usize, Pulse)> {
-        self.of_kind(OutgoingKind::Pulse)
-            .map(|sent| (sent.ms, sent.by, serde_json::from_slice(&sent.message.payload).unwrap()))
-            .collect()
-    }
-
-    pub(super) fn all_are(&self, state: CatalogState) -> bool {
-        self.nodes.iter().filter(|node| !node.stopped).all(|node| node.replica.status(self.now_ms).state == state)
-    }
-
-    /// All running replicas hold the same, bit for bit.
-    pub(super) fn assert_agreement(&self) {
-        let mut catalogs = self.nodes.iter().filter(|node| !node.stopped).map(|node| {
-            let snapshot = node.replica.snapshot();
-            (snapshot.epoch, snapshot.revision, snapshot.catalog.digest())
-        });
-        let first = catalogs.next();
-        for other in catalogs {
-            assert_eq!(Some(other), first);
-        }
     }
 }
 

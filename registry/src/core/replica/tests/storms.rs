@@ -1,0 +1,51 @@
+//! Much at once: when that is an alarm, and what is bounded then.
+
+use super::world::World;
+use crate::core::io::OutgoingKind;
+
+fn storm_alarms(world: &World) -> usize {
+    world.of_kind(OutgoingKind::Alarm).filter(|sent| sent.message.subject.ends_with(".mass_expiry")).count()
+}
+
+/// Of a hundred agents so many die at once.
+fn of_a_hundred_die(count: usize) -> World {
+    let mut world = World::settled(1);
+    let agents: Vec<_> = (0..100).map(|number| world.start_agent(&format!("web{number}"), &["orders"])).collect();
+    world.run(3_000);
+    for agent in &agents[..count] {
+        world.agent(agent).alive = false;
+    }
+    world.run(20_000);
+    world
+}
+
+#[test]
+fn a_fifth_of_the_fleet_due_within_a_ttl_is_an_alarm_and_less_is_none() {
+    assert!(storm_alarms(&of_a_hundred_die(20)) >= 1);
+    assert_eq!(storm_alarms(&of_a_hundred_die(19)), 0);
+}
+
+#[test]
+fn no_more_than_256_probes_are_under_way_and_whoever_waits_is_asked_later() {
+    let mut world = World::settled(1);
+    let agents: Vec<_> = (0..600).map(|number| world.start_agent(&format!("web{number}"), &["orders"])).collect();
+    world.run(3_000);
+    world.node(0).probes_unanswered = true;
+    for agent in &agents {
+        world.agent(agent).mute = true;
+    }
+    world.run(20_000);
+    let asked: Vec<u64> = world.probes.iter().map(|(ms, _)| *ms).collect();
+    assert!(asked.len() > 256, "{}", asked.len());
+    // A probe without any answer is given up after three timeouts.
+    for window in asked.windows(257) {
+        assert!(
+            window[256] - window[0] >= 3 * world.timing.probe_timeout_ms,
+            "257 within {} ms",
+            window[256] - window[0]
+        );
+    }
+    let names: std::collections::BTreeSet<_> = world.probes.iter().map(|(_, agent)| agent).collect();
+    assert!(names.len() > 256, "{} different agents were asked", names.len());
+    assert_eq!(world.changes().iter().filter(|(_, _, change)| change.value.is_none()).count(), 0);
+}
