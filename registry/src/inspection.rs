@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::{ClusterInfo, Info, RawMessage};
+use async_nats::jetstream::stream::{ClusterInfo, Info, PeerInfo, RawMessage};
 use bytes::Bytes;
 use muster_schemas::event::EventKind;
 use muster_schemas::{Subjects, Timestamp};
@@ -128,11 +128,12 @@ async fn facts(
     }))
 }
 
-/// Whether the leader speaks for the stream. One that was cut off goes on answering, with what it held when that happened, for
-/// as long as it is cut off.
+/// Whether who answered speaks for the stream. A leader that was cut off goes on answering for twenty seconds with what it held
+/// when that happened, and then, as one copy among others without a leader, for as long as it is cut off.
 fn has_quorum(cluster: &ClusterInfo, copies: usize) -> bool {
-    let heard = cluster.replicas.iter().filter(|copy| !copy.offline && copy.active <= COPY_SILENT_MAX).count();
-    heard + 1 > copies / 2
+    // One that it has not heard since it leads was heard "0 seconds ago".
+    let heard = |copy: &&PeerInfo| !copy.offline && !copy.active.is_zero() && copy.active <= COPY_SILENT_MAX;
+    cluster.leader.is_some() && cluster.replicas.iter().filter(heard).count() + 1 > copies / 2
 }
 
 fn servers(info: &Info) -> Vec<String> {
@@ -190,12 +191,11 @@ pub(crate) async fn event(
 
 #[cfg(test)]
 mod tests {
-    use async_nats::jetstream::stream::PeerInfo;
-
     use super::*;
 
     fn copy(silent_s: u64, offline: bool) -> PeerInfo {
-        PeerInfo { name: "n".into(), current: true, active: Duration::from_secs(silent_s), offline, lag: None }
+        let active = Duration::from_secs(silent_s) + Duration::from_millis(1);
+        PeerInfo { name: "n".into(), current: true, active, offline, lag: None }
     }
 
     fn heard(copies: Vec<PeerInfo>) -> bool {
@@ -211,5 +211,9 @@ mod tests {
         assert!(!heard(vec![copy(0, true), copy(0, true)]));
         assert!(!heard(vec![copy(0, false), copy(60, false), copy(60, false), copy(60, false)]));
         assert!(heard(vec![]), "the only copy is its own");
+        let unheard = || PeerInfo { active: Duration::ZERO, current: false, ..copy(0, false) };
+        assert!(!heard(vec![unheard(), unheard()]), "it has not heard them since it leads");
+        let leaderless = ClusterInfo { replicas: vec![copy(0, false), copy(0, false)], ..ClusterInfo::default() };
+        assert!(!has_quorum(&leaderless, 3), "nobody leads");
     }
 }

@@ -130,7 +130,7 @@ impl Leases {
     fn evidence(&self, agent: &Agent, lease: &Lease, cause: ExpiryCause) -> Evidence {
         let heard = agent.session(lease.instance.vouching().session).and_then(|session| session.heard);
         let clock = self.clock.now();
-        let server = self.servers.limiting(agent.server);
+        let server = self.servers.limit(agent.server);
         let counted_to = server.map_or(clock, |server| server.heard_at.min(clock));
         let silent_ms = clock.saturating_sub(counted_to);
         Evidence {

@@ -192,7 +192,7 @@ impl Leases {
         agent.suspects = 0;
         if let Some((Text(server), Text(server_id), _)) = &spoken.conn {
             agent.server = self.servers.hear(now_ms, clock, (server, server_id), agent.server);
-            agent.unreachable_before_ms = self.servers.limiting(agent.server).map_or(0, |server| server.unreachable_ms);
+            agent.unreachable_before_ms = self.servers.limit(agent.server).map_or(0, |limit| limit.unreachable_ms);
         }
         let verdict = verdict(agent, now_ms, position, &spoken);
         agent.claimed = spoken.digest;

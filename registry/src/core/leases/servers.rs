@@ -29,14 +29,14 @@ pub(super) struct Server {
     id: Box<str>,
     heard_ms: Option<u64>,
     /// What the lease clock showed then: silence counts up to there.
-    pub(super) heard_at: u64,
+    heard_at: u64,
     /// The last own mark that was heard over it.
     heard_mark: u64,
     /// The lease clock from which on its agents' silence is charged anew: since it was heard again after having been
     /// unreachable, or since its clients should be back after it began anew.
-    pub(super) restarted_at: u64,
+    restarted_at: u64,
     /// Lease clock in all that passed while it was unreachable.
-    pub(super) unreachable_ms: u64,
+    unreachable_ms: u64,
     /// When another replica last said that it hears it.
     elsewhere_ms: Option<u64>,
     /// Agents that named it last.
@@ -78,6 +78,43 @@ impl Server {
 
     fn is_silent(&self, now_ms: u64) -> bool {
         self.heard_ms.is_none_or(|heard_ms| now_ms.saturating_sub(heard_ms) >= SERVER_SILENT_MS)
+    }
+
+    fn is_heard_elsewhere(&self, now_ms: u64) -> bool {
+        Limit::of(self).is_heard_elsewhere(now_ms)
+    }
+}
+
+/// How far an agent's silence counts, by its server; of an agent that has named none, by all that may be its own.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limit {
+    /// On the lease clock: silence counts up to there.
+    pub(super) heard_at: u64,
+    /// On the lease clock: the charge began anew then.
+    pub(super) restarted_at: u64,
+    /// Lease clock in all that was not charged.
+    pub(super) unreachable_ms: u64,
+    elsewhere_ms: Option<u64>,
+}
+
+impl Limit {
+    fn of(server: &Server) -> Self {
+        Self {
+            heard_at: server.heard_at,
+            restarted_at: server.restarted_at,
+            unreachable_ms: server.unreachable_ms,
+            elsewhere_ms: server.elsewhere_ms,
+        }
+    }
+
+    /// The closer of the two in every respect.
+    fn and(self, other: Self) -> Self {
+        Self {
+            heard_at: self.heard_at.min(other.heard_at),
+            restarted_at: self.restarted_at.max(other.restarted_at),
+            unreachable_ms: self.unreachable_ms.max(other.unreachable_ms),
+            elsewhere_ms: self.elsewhere_ms.min(other.elsewhere_ms),
+        }
     }
 
     pub(super) fn is_heard_elsewhere(&self, now_ms: u64) -> bool {
@@ -206,22 +243,27 @@ impl Servers {
         self.servers.get(index as usize).map(|server| &*server.name)
     }
 
-    /// The server, if what it does limits how far silence counts. Of an agent that has named none, it may be any.
-    pub(super) fn limiting(&self, index: Option<u32>) -> Option<&Server> {
-        if !self.is_cluster {
-            return None;
-        }
-        match index {
-            Some(index) => self.servers.get(index as usize),
-            None => self.servers.iter().filter(|server| self.holds_log(server)).min_by_key(|server| server.heard_at),
-        }
+    /// The servers that an agent may be on: the one that it named, else all that hold the log. None where there is no other
+    /// than the own.
+    fn may_be_of(&self, index: Option<u32>) -> impl Iterator<Item = &Server> {
+        let named = index.and_then(|index| self.servers.get(index as usize)).filter(|_| self.is_cluster);
+        let any =
+            self.servers.iter().filter(move |server| self.is_cluster && index.is_none() && self.holds_log(server));
+        named.into_iter().chain(any)
+    }
+
+    /// How far an agent's silence counts, if that depends on a server.
+    pub(super) fn limit(&self, index: Option<u32>) -> Option<Limit> {
+        self.may_be_of(index).map(Limit::of).reduce(Limit::and)
     }
 
     /// Whether the server was heard after a moment, given as a time and as the own mark sent last.
     pub(super) fn heard_since(&self, index: Option<u32>, ms: u64, mark: u64) -> bool {
-        match self.limiting(index) {
+        let since = |server: &Server| server.heard_mark > mark || server.heard_ms.is_some_and(|heard_ms| heard_ms > ms);
+        let mut servers = self.may_be_of(index).peekable();
+        match servers.peek() {
             None => self.mark > mark,
-            Some(server) => server.heard_mark > mark || server.heard_ms.is_some_and(|heard_ms| heard_ms > ms),
+            Some(_) => servers.all(since),
         }
     }
 
@@ -232,7 +274,7 @@ impl Servers {
     }
 
     pub(super) fn state(&self, index: u32, now_ms: u64, clock: u64) -> ServerState {
-        let Some(server) = self.limiting(Some(index)) else {
+        let Some(server) = self.may_be_of(Some(index)).next() else {
             return ServerState::Heard;
         };
         if clock.saturating_sub(server.heard_at) < SERVER_UNREACHABLE_MS {

@@ -39,7 +39,7 @@ impl Reach<'_> {
     fn silent_at(&self, agent: &Agent, lease: &Lease) -> u64 {
         let ttl_ms = lease.instance.registration.ttl_ms;
         let renewed_at = agent.renewed_at(lease);
-        let server = self.servers.limiting(agent.server);
+        let server = self.servers.limit(agent.server);
         let restarted_at = self.clock.restarted_at().max(server.map_or(0, |server| server.restarted_at));
         let uncharged_ms = server.map_or(0, |server| server.unreachable_ms.saturating_sub(agent.unreachable_before_ms));
         let in_one_go = renewed_at.max(restarted_at) + ttl_ms;
@@ -70,7 +70,7 @@ impl Reach<'_> {
             return Standing::Until(due_at);
         }
         let silent_at = self.silent_at(agent, lease);
-        let server = self.servers.limiting(agent.server);
+        let server = self.servers.limit(agent.server);
         if silent_at <= server.map_or(clock, |server| server.heard_at.min(clock)) {
             return Standing::Due(ExpiryCause::Silent);
         }

@@ -233,3 +233,25 @@ fn an_agent_that_was_never_heard_may_be_on_any_server_that_holds_the_log() {
     }
     assert_eq!(bench.due(), ["of-d"]);
 }
+
+#[test]
+fn an_agent_that_was_never_heard_may_be_on_a_server_that_began_anew() {
+    let mut bench = bench();
+    bench.register("d", "of-d", 1, 1);
+    bench.leases.servers_hold_log(bench.now_ms, &["n1".to_owned(), "n2".to_owned()]);
+    bench.leases.server_answered(bench.now_ms, "n2", "id-of-n2");
+    let answering = |bench: &mut Bench, id: &str, ms: u64| {
+        for _ in 0..ms / 400 {
+            bench.run(400, &[("a", 1), ("b", 1), ("c", 1)]);
+            for agent in ["a", "b", "c"] {
+                bench.beat(agent, 1);
+            }
+            bench.leases.server_answered(bench.now_ms, "n2", id);
+        }
+    };
+    answering(&mut bench, "id-of-n2", 8_000);
+    answering(&mut bench, "another-life", TTL_MS + 3_200);
+    assert!(bench.due().is_empty());
+    answering(&mut bench, "another-life", 1_600);
+    assert_eq!(bench.due(), ["of-d"]);
+}
