@@ -170,7 +170,7 @@ impl Cluster {
         health::healthy(self.monitors[index]).await.map_err(|reason| format!("{}: {reason}", Self::name(index)))
     }
 
-    /// Whether all servers are in the cluster, with routes to all others, and have caught up with everything they hold a copy of.
+    /// Whether all servers are in the cluster under one leader, with routes to all others, and have caught up with everything they hold a copy of.
     ///
     /// # Errors
     /// What is missing.
@@ -181,6 +181,8 @@ impl Cluster {
             if routes != BROKERS - 1 {
                 return Err(format!("{} has routes to {routes} servers", Self::name(index)));
             }
+            // Without it nobody is told that a stream is not there.
+            health::has_meta_leader(self.monitors[index]).await?;
         }
         Ok(())
     }

@@ -19,6 +19,13 @@ pub(super) async fn routed_servers(monitor: u16) -> Result<usize, String> {
     Ok(names.len())
 }
 
+/// Whether JetStream as a whole has a leader.
+pub(super) async fn has_meta_leader(monitor: u16) -> Result<(), String> {
+    let jetstream = document(monitor, "/jsz").await?;
+    let leader = jetstream["meta_cluster"]["leader"].as_str().filter(|name| !name.is_empty());
+    leader.map(drop).ok_or_else(|| format!("JetStream has no leader: {}", jetstream["meta_cluster"]))
+}
+
 /// The name of the server that leads a stream, if there is one.
 pub(super) async fn stream_leader(monitor: u16, stream: &str) -> Result<String, String> {
     let accounts = document(monitor, "/jsz?streams=true").await?;
