@@ -16,14 +16,14 @@ mod folding;
 mod liveness;
 mod locating;
 mod minting;
-mod peers;
+pub mod peers;
 mod proposals;
 mod proposing;
 mod publishing;
 mod pulses;
 mod remembering;
 mod removals;
-mod ring;
+pub mod ring;
 mod snapshot;
 mod timing;
 

@@ -14,11 +14,11 @@ const PEERS_MAX: usize = 64;
 const FORGET_AFTER_SILENCES: u64 = 100;
 
 /// A position that can be compared before any log is known.
-pub(super) type Position = (Option<EpochId>, u64);
+pub type Position = (Option<EpochId>, u64);
 
 /// The other replicas.
-#[derive(Debug)]
-pub(super) struct Peers {
+#[derive(Debug, Clone)]
+pub struct Peers {
     own: (Timestamp, ReplicaId),
     /// Since when beacons could have been heard without interruption; none while they cannot.
     listening_since_ms: Option<u64>,
@@ -26,7 +26,7 @@ pub(super) struct Peers {
     own_lag: Lag,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Peer {
     beacon: Beacon,
     heard_ms: u64,
@@ -34,7 +34,7 @@ struct Peer {
 }
 
 /// How long a replica has been below a position that it should have reached.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Lag {
     target: Option<(Position, u64)>,
 }
@@ -60,7 +60,7 @@ fn position(beacon: &Beacon) -> Position {
 
 /// What came of a beacon.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Heard {
+pub enum Heard {
     /// Another replica's.
     Peer,
     /// The own one.
@@ -72,17 +72,20 @@ pub(super) enum Heard {
 }
 
 impl Peers {
-    pub(super) fn new(replica: ReplicaId, started_at: Timestamp) -> Self {
+    /// Nobody is known yet; nothing can be heard.
+    #[must_use]
+    pub fn new(replica: ReplicaId, started_at: Timestamp) -> Self {
         Self { own: (started_at, replica), listening_since_ms: None, peers: BTreeMap::new(), own_lag: Lag::default() }
     }
 
     /// Beacons can be heard from now on (`true`), or no longer. After an interruption nobody is ranked until everybody
     /// has had the time to be heard.
-    pub(super) fn set_listening(&mut self, now_ms: u64, listening: bool) {
+    pub fn set_listening(&mut self, now_ms: u64, listening: bool) {
         self.listening_since_ms = listening.then_some(now_ms);
     }
 
-    pub(super) fn heard(&mut self, now_ms: u64, beacon: Beacon) -> Heard {
+    /// Takes in a beacon.
+    pub fn heard(&mut self, now_ms: u64, beacon: Beacon) -> Heard {
         if beacon.replica == self.own.1 {
             return if beacon.started_at == self.own.0 { Heard::Own } else { Heard::Impostor };
         }
@@ -101,7 +104,7 @@ impl Peers {
     }
 
     /// Brings the lags up to date and forgets who has long been gone. Called on every tick.
-    pub(super) fn tick(&mut self, now_ms: u64, timing: &Timing, own: Position) {
+    pub fn tick(&mut self, now_ms: u64, timing: &Timing, own: Position) {
         let forget_ms = timing.beacon_silence_ms * FORGET_AFTER_SILENCES;
         self.peers.retain(|_, peer| now_ms.saturating_sub(peer.heard_ms) < forget_ms);
         let best = self.alive(now_ms, timing).map(position).max().map_or(own, |best| best.max(own));
@@ -112,7 +115,7 @@ impl Peers {
     }
 
     /// Beacons of the replicas that are not silent.
-    pub(super) fn alive<'a>(&'a self, now_ms: u64, timing: &Timing) -> impl Iterator<Item = &'a Beacon> {
+    pub fn alive<'a>(&'a self, now_ms: u64, timing: &Timing) -> impl Iterator<Item = &'a Beacon> {
         let silence_ms = timing.beacon_silence_ms;
         self.peers
             .values()
@@ -122,18 +125,21 @@ impl Peers {
 
     /// How many older replicas publish or stand before this one to do so; none while beacons have not been listened to
     /// for as long as makes silence mean something.
-    pub(super) fn rank(&self, now_ms: u64, timing: &Timing) -> Option<u32> {
+    #[must_use]
+    pub fn rank(&self, now_ms: u64, timing: &Timing) -> Option<u32> {
         let not_warming = |peer: &Peer| peer.beacon.state != CatalogState::Warming;
         self.has_listened(now_ms, timing).then(|| self.count_older(now_ms, timing, not_warming))
     }
 
     /// The rank among all that are heard, those included that only find their way into the log.
-    pub(super) fn rank_with_warming(&self, now_ms: u64, timing: &Timing) -> Option<u32> {
+    #[must_use]
+    pub fn rank_with_warming(&self, now_ms: u64, timing: &Timing) -> Option<u32> {
         self.has_listened(now_ms, timing).then(|| self.count_older(now_ms, timing, |_| true))
     }
 
     /// The rank among those that are not behind; none when this replica is behind itself.
-    pub(super) fn proposing_rank(&self, now_ms: u64, timing: &Timing) -> Option<u32> {
+    #[must_use]
+    pub fn proposing_rank(&self, now_ms: u64, timing: &Timing) -> Option<u32> {
         if !self.has_listened(now_ms, timing) || self.own_lag.is_behind(now_ms, timing.behind_ms) {
             return None;
         }

@@ -23,13 +23,16 @@ const AHEAD_MAX: usize = 65_536;
 
 /// A change ready to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Publication {
-    pub(super) revision: Revision,
-    pub(super) subject: String,
-    pub(super) payload: Bytes,
+pub struct Publication {
+    /// Its revision.
+    pub revision: Revision,
+    /// Where to.
+    pub subject: String,
+    /// The bytes.
+    pub payload: Bytes,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Held {
     publication: Publication,
     folded_ms: u64,
@@ -37,8 +40,8 @@ struct Held {
 }
 
 /// The bounded ring of changes not yet seen published.
-#[derive(Debug, Default)]
-pub(super) struct Ring {
+#[derive(Debug, Clone, Default)]
+pub struct Ring {
     held: VecDeque<Held>,
     bytes: usize,
     ahead: BTreeSet<Revision>,
@@ -49,7 +52,7 @@ pub(super) struct Ring {
 
 impl Ring {
     /// A change was folded. True when it was seen already, and need not be held.
-    pub(super) fn was_seen(&mut self, revision: Revision) -> bool {
+    pub fn was_seen(&mut self, revision: Revision) -> bool {
         if self.ahead.is_empty() {
             return false;
         }
@@ -61,7 +64,7 @@ impl Ring {
     }
 
     /// Holds a change until it is seen or due.
-    pub(super) fn hold(&mut self, now_ms: u64, publication: Publication) {
+    pub fn hold(&mut self, now_ms: u64, publication: Publication) {
         self.bytes += publication.payload.len();
         self.held.push_back(Held { publication, folded_ms: now_ms, seen: false });
         while self.held.len() > CHANGES_MAX || self.bytes > BYTES_MAX {
@@ -71,7 +74,7 @@ impl Ring {
 
     /// Another replica published this change; `folded` is how far this one has come. True if that spares it from
     /// publishing a change that it holds.
-    pub(super) fn saw(&mut self, now_ms: u64, revision: Revision, folded: Option<Revision>) -> bool {
+    pub fn saw(&mut self, now_ms: u64, revision: Revision, folded: Option<Revision>) -> bool {
         self.progress_ms = now_ms;
         if folded.is_none_or(|folded| revision > folded) {
             self.ahead.insert(revision);
@@ -90,7 +93,7 @@ impl Ring {
     }
 
     /// Another replica's pulse says that everything up to here was published. How many held changes that spares.
-    pub(super) fn saw_through(&mut self, revision: Revision) -> u64 {
+    pub fn saw_through(&mut self, revision: Revision) -> u64 {
         let mut spared = 0;
         for held in &mut self.held {
             if held.publication.revision > revision {
@@ -103,7 +106,7 @@ impl Ring {
     }
 
     /// Takes out the next change that this replica has to publish now, being `rank`th (none: not ranked, so last).
-    pub(super) fn next_due(&mut self, now_ms: u64, rank: Option<u32>, timing: &Timing) -> Option<Publication> {
+    pub fn next_due(&mut self, now_ms: u64, rank: Option<u32>, timing: &Timing) -> Option<Publication> {
         self.drop_seen();
         let first = self.held.front()?;
         let patience_ms = rank.map_or(timing.hedge_ms_max, |rank| timing.hedge_ms.saturating_mul(rank.into()));
@@ -118,19 +121,21 @@ impl Ring {
     }
 
     /// Gives up what is too old to be worth sending. Called while nothing can be sent.
-    pub(super) fn give_up_old(&mut self, now_ms: u64) {
+    pub fn give_up_old(&mut self, now_ms: u64) {
         while self.held.front().is_some_and(|held| now_ms.saturating_sub(held.folded_ms) > AGE_MS_MAX) {
             self.give_up_first();
         }
     }
 
     /// The first change that nobody has been seen to publish: a pulse may not reach it.
-    pub(super) fn first_unseen(&self) -> Option<Revision> {
+    #[must_use]
+    pub fn first_unseen(&self) -> Option<Revision> {
         self.held.iter().find(|held| !held.seen).map(|held| held.publication.revision)
     }
 
     /// How many changes were given up since the start.
-    pub(super) fn given_up(&self) -> u64 {
+    #[must_use]
+    pub fn given_up(&self) -> u64 {
         self.given_up
     }
 
@@ -141,7 +146,7 @@ impl Ring {
     }
 
     /// Another log: nothing held is of interest any more.
-    pub(super) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.held.clear();
         self.ahead.clear();
         self.bytes = 0;
