@@ -62,7 +62,7 @@ impl Why {
         let now = if history.is_whole {
             self.now(&history.catalog)
         } else {
-            self.now_by_a_registry(session, &history.catalog).await?
+            self.now_by_a_registry(session, &history).await?
         };
         let is_there = now != NOT_REGISTERED && now != NO_INSTANCE;
         if history.about_it == 0 && (begins_at.is_none() || !is_there) {
@@ -133,8 +133,10 @@ impl Why {
     }
 
     /// What is left of the log may not tell; what is gone for good is told from it.
-    async fn now_by_a_registry(&self, session: &Session, catalog: &Catalog) -> Result<String, CommandError> {
-        let request = Request { min_revision: Some(MinRevision(None, catalog.revision())), ..Request::default() };
+    async fn now_by_a_registry(&self, session: &Session, history: &History) -> Result<String, CommandError> {
+        let catalog = &history.catalog;
+        let min_revision = history.entries.back().map(|newest| MinRevision(None, newest.sequence));
+        let request = Request { min_revision, ..Request::default() };
         let Some(instance) = &self.instance else {
             let reply = session.ask(&Query::Service(self.service.clone()), &request).await?;
             return Ok(counted(reply.services.first().map(|service| (service.total, service.routable))));

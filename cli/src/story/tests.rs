@@ -49,7 +49,11 @@ fn a_deregistration_is_told_with_its_agents_reason() {
 fn every_kind_of_expiry_is_told_in_its_own_words() {
     for (word, probe, told) in [
         ("silent", ProbeResult::NoResponders, "its agent was silent (asked, and nobody listened)"),
-        ("disowned", ProbeResult::Unlisted, "its agent no longer vouched for it (asked, and it was not on the agent's list)"),
+        (
+            "disowned",
+            ProbeResult::Unlisted,
+            "its agent no longer vouched for it (asked, and it was not on the agent's list)",
+        ),
         (
             "unreachable",
             ProbeResult::Timeout,

@@ -285,11 +285,11 @@ async fn a_replica_whose_catalog_was_harmed_is_noticed_and_reads_the_log_anew() 
     let alarm = tokio::time::timeout(SOON, alarms.next()).await.expect("an alarm").expect("subscribed");
     let text = String::from_utf8_lossy(&alarm.payload).into_owned();
     assert!(text.contains("differ at revision") && text.contains("r1") && text.contains("r2"), "{text}");
-    second.wait_for_line("reads the log anew", SOON).await;
+    second.wait_for_line("reads the log anew, because", SOON).await;
     second.wait_for_line("at the log's end", SOON).await;
     status_of(&world, "r2", |status| status.state == CatalogState::Ready).await;
     agreement(&world, "r1", "r2").await;
-    assert!(!said(&world.registries[0], "reads the log anew"), "the older one had no reason to");
+    assert!(!said(&world.registries[0], "reads the log anew, because"), "the older one had no reason to");
     assert_eq!(observer.changes().len(), 3, "consumers saw nothing of it: {:?}", observer.changes());
     observer.finish(&world.broker).await;
 }
