@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use muster_discovery::registrar::{Description, Registered, Registrar};
 use muster_schemas::pulse::CatalogState;
 use muster_schemas::query::Status;
@@ -15,6 +16,9 @@ use crate::observer::Observer;
 
 /// How long anything may take that is expected to happen at once, or after an election.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
+
+/// The exit code of a registry that finds no broker when it starts.
+const NO_BROKER: i32 = 69;
 
 /// The TTL of all instances that the world's agents register.
 pub(crate) const TTL: Duration = Duration::from_secs(2);
@@ -35,9 +39,7 @@ impl World {
         let directory = tempfile::Builder::new().prefix("muster-cluster-").tempdir().expect("a temporary directory");
         let subjects = Subjects::new(Prefix::default(), Namespace::default());
         let mut world = Self { cluster, registries: Vec::new(), directory, subjects };
-        world.registries = (0..BROKERS)
-            .map(|home| world.registry(home, &format!("r{}", home + 1), &["--stream-replicas", "3"]))
-            .collect();
+        world.registries = join_all((0..BROKERS).map(|home| world.answering_registry(home))).await;
         for home in 0..BROKERS {
             world.until_ready(home).await;
         }
@@ -51,6 +53,24 @@ impl World {
             .args(["--server", &self.cluster.url(home), "--replica-id", name, "--listen-period", "400ms"])
             .args(arguments)
             .start()
+    }
+
+    /// A registry that answers queries. One that finds no leader when it starts ends, and is started again, as by an init system.
+    async fn answering_registry(&self, home: usize) -> Process {
+        let start = || self.registry(home, &format!("r{}", home + 1), &["--stream-replicas", "3"]);
+        let mut process = start();
+        eventually(format!("the registry on {} answers", Cluster::name(home)), SOON, async || {
+            if process.lines().iter().any(|line| line.text.contains("answering queries")) {
+                return Ok(());
+            }
+            let said = process.lines().last().map(|line| line.text.clone());
+            if process.exit().is_some_and(|status| status.code() == Some(NO_BROKER)) {
+                process = start();
+            }
+            Err(said.unwrap_or_default())
+        })
+        .await;
+        process
     }
 
     /// What the process of a registry has printed.

@@ -28,6 +28,8 @@ pub(super) struct Server {
     /// The life of it that was heard last; empty before any was.
     id: Box<str>,
     heard_ms: Option<u64>,
+    /// What the lease clock showed when it was heard first.
+    known_at: u64,
     /// What the lease clock showed then: silence counts up to there.
     heard_at: u64,
     /// The last own mark that was heard over it.
@@ -49,6 +51,7 @@ impl Server {
             name: name.into(),
             id: Box::from(""),
             heard_ms: None,
+            known_at: clock,
             heard_at: clock,
             heard_mark: 0,
             restarted_at: 0,
@@ -71,6 +74,9 @@ impl Server {
         } else if silent_ms >= SERVER_UNREACHABLE_MS {
             self.restarted_at = self.restarted_at.max(clock);
             self.unreachable_ms += silent_ms;
+        }
+        if self.heard_ms.is_none() {
+            self.known_at = clock;
         }
         self.heard_ms = Some(now_ms);
         self.heard_at = self.heard_at.max(clock);
@@ -105,6 +111,12 @@ impl Limit {
             unreachable_ms: server.unreachable_ms,
             elsewhere_ms: server.elsewhere_ms,
         }
+    }
+
+    /// Of an agent that may be on it. Nobody knows whether it began anew shortly before it was heard first.
+    fn of_possible(server: &Server) -> Self {
+        let known = Self::of(server);
+        Self { restarted_at: known.restarted_at.max(server.known_at + RETURN_MS), ..known }
     }
 
     /// The closer of the two in every respect.
@@ -254,7 +266,8 @@ impl Servers {
 
     /// How far an agent's silence counts, if that depends on a server.
     pub(super) fn limit(&self, index: Option<u32>) -> Option<Limit> {
-        self.may_be_of(index).map(Limit::of).reduce(Limit::and)
+        let of = if index.is_some() { Limit::of } else { Limit::of_possible };
+        self.may_be_of(index).map(of).reduce(Limit::and)
     }
 
     /// Whether the server was heard after a moment, given as a time and as the own mark sent last.
