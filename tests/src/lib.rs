@@ -21,6 +21,7 @@ pub mod nats_server;
 pub mod cluster;
 pub mod process;
 pub mod proxy;
+pub mod faketime;
 pub mod eventually;
 pub mod http;
 pub mod port;

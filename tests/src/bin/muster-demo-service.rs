@@ -1,11 +1,11 @@
 //! A small HTTP service to register, check, kill and freeze: answers `/` with its process number and `/healthz` with 200,
-//! or with 503 while a file exists.
+//! or with 503 while a file exists, or once and then removes the file.
 //!
-//! `muster-demo-service PORT [--unhealthy-while FILE] [--ignore-term] [--exit CODE]`
+//! `muster-demo-service PORT [--unhealthy-while FILE] [--fail-once FILE] [--ignore-term] [--exit CODE]`
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,13 +14,15 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let Some(port) = arguments.next().and_then(|port| port.parse::<u16>().ok()) else {
-        eprintln!("muster-demo-service PORT [--unhealthy-while FILE] [--ignore-term] [--exit CODE]");
+        eprintln!("muster-demo-service PORT [--unhealthy-while FILE] [--fail-once FILE] [--ignore-term] [--exit CODE]");
         return ExitCode::from(64);
     };
     let mut unhealthy_while: Option<PathBuf> = None;
+    let mut fail_once: Option<PathBuf> = None;
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--unhealthy-while" => unhealthy_while = arguments.next().map(PathBuf::from),
+            "--fail-once" => fail_once = arguments.next().map(PathBuf::from),
             "--ignore-term" => ignore_term(),
             "--exit" => return ExitCode::from(arguments.next().and_then(|code| code.parse().ok()).unwrap_or(1)),
             other => eprintln!("muster-demo-service: {other:?} is not known"),
@@ -38,17 +40,19 @@ fn main() -> ExitCode {
         let healthy = !unhealthy_while.as_ref().is_some_and(|path| path.exists());
         // A client that hangs must not keep the others waiting for ever.
         let _ = stream.set_read_timeout(Some(Duration::from_millis(500)));
-        let _ = answer(&stream, healthy);
+        let _ = answer(&stream, healthy, fail_once.as_deref());
     }
     ExitCode::SUCCESS
 }
 
-fn answer(mut stream: &TcpStream, healthy: bool) -> std::io::Result<()> {
+fn answer(mut stream: &TcpStream, healthy: bool, fail_once: Option<&Path>) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream).lines();
     let request = lines.next().transpose()?.unwrap_or_default();
     while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
-    let (status, body) = match request.split(' ').nth(1) {
-        Some("/healthz") if !healthy => ("503 Service Unavailable", "unhealthy".to_owned()),
+    let path = request.split(' ').nth(1);
+    let fails = path == Some("/healthz") && fail_once.is_some_and(|file| std::fs::remove_file(file).is_ok());
+    let (status, body) = match path {
+        Some("/healthz") if !healthy || fails => ("503 Service Unavailable", "unhealthy".to_owned()),
         Some("/healthz") => ("200 OK", "healthy".to_owned()),
         _ => ("200 OK", std::process::id().to_string()),
     };

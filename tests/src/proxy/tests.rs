@@ -97,3 +97,35 @@ async fn a_nats_client_works_through_it() {
     client.flush().await.unwrap();
     assert_eq!(client.server_info().port, server.port());
 }
+
+#[tokio::test]
+async fn connections_of_one_name_are_held_and_cut_alone() {
+    let proxy = Proxy::start(echo().await).await;
+    let mut streams = Vec::new();
+    for name in ["some registry output", "some registry log"] {
+        let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+        let hello = format!("CONNECT {{\"verbose\":false,\"name\":\"{name}\"}}\r\n");
+        stream.write_all(hello.as_bytes()).await.unwrap();
+        let mut back = vec![0; hello.len()];
+        stream.read_exact(&mut back).await.unwrap();
+        streams.push(stream);
+    }
+    proxy.set_named("output", Flow::Held, Flow::Open);
+    assert!(timeout(A_WHILE, round_trip(&mut streams[0])).await.is_err(), "the named one is held");
+    assert_eq!(timeout(SOON, round_trip(&mut streams[1])).await.unwrap().unwrap(), *b"ping");
+    proxy.heal();
+    assert_eq!(timeout(SOON, answer(&mut streams[0])).await.unwrap().unwrap(), *b"ping");
+    proxy.cut_named("output");
+    assert!(timeout(SOON, answer(&mut streams[0])).await.expect("the named one is closed").is_err());
+    assert_eq!(timeout(SOON, round_trip(&mut streams[1])).await.unwrap().unwrap(), *b"ping");
+}
+
+#[tokio::test]
+async fn a_cut_that_is_healed_at_once_has_closed_what_was_open() {
+    let (proxy, mut stream) = connected().await;
+    proxy.cut();
+    proxy.heal();
+    assert!(timeout(SOON, answer(&mut stream)).await.expect("the old connection is closed").is_err());
+    let mut new = TcpStream::connect(proxy.address()).await.unwrap();
+    assert_eq!(timeout(SOON, round_trip(&mut new)).await.unwrap().unwrap(), *b"ping");
+}
