@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_nats::client::RequestErrorKind;
+use muster_discovery::hedge;
 use muster_schemas::event::Event;
 use muster_schemas::history::HistoryReply;
 use muster_schemas::query::{ErrorCode, ErrorReply, QueryError, Reply, Request, Status};
@@ -14,12 +14,14 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::error::CommandError;
 use crate::session::Session;
 
-/// How long one replica may take; a frozen one still gets its share of the queue group.
+/// How long the replicas that are asked may take before it is told why nobody answers.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// How long all attempts together may take: a registry that is just starting gets its chance.
 const ATTEMPTS_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a look into the past may take: events may have to be folded for it.
 const PAST_TIMEOUT: Duration = Duration::from_secs(30);
+/// When another replica is asked for it, too: not while the first may be folding.
+const PAST_AGAIN: [Duration; 2] = [Duration::from_secs(4), Duration::from_secs(12)];
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl Session {
@@ -105,15 +107,9 @@ impl Session {
         body: Vec<u8>,
         patience: Duration,
     ) -> Result<Result<T, CommandError>, CommandError> {
-        let answer = timeout(patience, self.client().request(subject, body.into())).await;
-        let message = match answer {
-            Ok(Ok(message)) => message,
-            Ok(Err(error)) if error.kind() == RequestErrorKind::NoResponders => {
-                return Err(self.no_registry("no responders"));
-            }
-            Ok(Err(error)) => return Err(self.no_registry(&error.to_string())),
-            Err(_) => return Err(self.no_registry("no answer in time")),
-        };
+        let again: &[Duration] = if patience == PAST_TIMEOUT { &PAST_AGAIN } else { &hedge::AGAIN_AFTER };
+        let asked = hedge::ask(self.client(), subject, body.into(), again, patience).await;
+        let message = asked.map_err(|error| self.no_registry(&error.to_string()))?;
         if let Ok(ErrorReply { error }) = serde_json::from_slice(&message.payload) {
             let elsewhere = matches!(error.code, ErrorCode::Behind | ErrorCode::NotReady);
             return if elsewhere { Err(error.into()) } else { Ok(Err(error.into())) };

@@ -24,6 +24,9 @@ pub mod registrar;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 
+// For other programs that ask registries.
+pub mod hedge;
+
 // Inside: the view decides (core), the driver does, the feed hands on.
 pub mod core;
 mod driver;
