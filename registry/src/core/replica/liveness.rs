@@ -205,7 +205,8 @@ impl Replica {
             return;
         }
         let position = self.catalog.position();
-        let wall = self.minting.wall();
+        // For evidence: by the clock that also dates events, whatever this host's clock says.
+        let wall = self.stream_time();
         let leases = &mut self.liveness.leases;
         match leases.hear(self.now_ms, wall, position, subject, payload) {
             Heard::Beat(beat) => {

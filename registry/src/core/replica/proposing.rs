@@ -227,7 +227,7 @@ impl Replica {
     }
 
     /// Stream time, as well as it is known here.
-    fn stream_time(&self) -> Timestamp {
+    pub(super) fn stream_time(&self) -> Timestamp {
         match self.wishes.stream_offset_ms {
             Some(offset_ms) => Timestamp::from_ms(offset_ms.saturating_add_unsigned(self.now_ms)),
             None => self.minting.wall(),
