@@ -48,6 +48,10 @@ async fn a_broker_cut_off(how: How, leads: bool) {
         How::BlackHole => world.cluster.black_hole(lost),
     }
     until_it_knows_nothing(&observers[lost]).await;
+    for observer in &observers {
+        observer.dies("orders/dies");
+        observer.dies("orders/dies-cut-off");
+    }
     dies.kill();
     dies_cut_off.kill();
     for observer in majority {

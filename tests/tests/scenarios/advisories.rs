@@ -62,6 +62,7 @@ async fn an_agent_killed_with_its_service_is_gone_after_its_linger_on_the_broker
     let mut dying = start_service(&world, &observer, "a", &with_ttl(LONG_TTL)).await;
     let _living = start_service(&world, &observer, "b", &with_ttl(LONG_TTL)).await;
     heard(&world, 2).await;
+    observer.dies("orders/a");
     let begun = Instant::now();
     dying.agent.kill();
     let (at, change) = observer.until_removed("orders", "a", SOON).await;
@@ -77,6 +78,7 @@ async fn an_agent_killed_with_its_service_is_gone_after_its_linger_on_the_broker
 async fn a_frozen_agent_is_found_by_the_brokers_pings() {
     let (world, observer) = start(1).await;
     let frozen = start_service(&world, &observer, "a", &with_ttl(LONG_TTL)).await;
+    observer.dies("orders/a");
     frozen.agent.freeze();
     let (_, change) = observer.until_removed("orders", "a", SOON).await;
     let evidence = change.evidence().expect("evidence");
@@ -152,6 +154,7 @@ async fn without_the_export_it_is_the_ttl_that_ends_a_killed_agents_instances() 
     let world = World::start(1).await;
     let observer = world.observe().await;
     let mut dying = start_service(&world, &observer, "a", &with_ttl("4s")).await;
+    observer.dies("orders/a");
     let begun = Instant::now();
     dying.agent.kill();
     let (at, change) = observer.until_removed("orders", "a", SOON).await;

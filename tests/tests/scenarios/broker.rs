@@ -2,33 +2,14 @@
 
 use std::time::Duration;
 
+use muster_discovery::Discovery;
 use muster_schemas::Cause;
-use muster_tests::throughout;
+use tokio::task::JoinHandle;
 
 use crate::observer::Observer;
 use crate::world::{SOON, TTL, World};
 
 const NAMES: [(&str, &str); 3] = [("orders", "a"), ("orders", "b"), ("users", "c")];
-
-/// Neither removed, nor missing from a view that calls itself verified, nor ever proven empty.
-async fn alive_throughout(observer: &Observer, keys: &[&str], period: Duration) {
-    throughout(format!("{keys:?} are alive"), period, async || alive(observer, keys).await).await;
-}
-
-async fn alive(observer: &Observer, keys: &[&str]) -> Result<(), String> {
-    if let Some(removal) = keys.iter().flat_map(|key| observer.removals_of(key)).next() {
-        return Err(format!("removed: {}", removal.1));
-    }
-    let snapshot = observer.snapshot().await;
-    let missing = |key: &&&str| {
-        let (service, instance) = key.split_once('/').expect("service/instance");
-        snapshot.instance(service, instance).is_none()
-    };
-    match keys.iter().find(missing) {
-        Some(key) => Err(format!("{key} is missing: {:?} {snapshot:?}", snapshot.state())),
-        None => Ok(()),
-    }
-}
 
 /// Scenario 16.
 async fn the_broker_is_stopped_for(outage: Duration) {
@@ -36,13 +17,14 @@ async fn the_broker_is_stopped_for(outage: Duration) {
     let observer = world.observe().await;
     let mut services = world.start_services(&observer, &NAMES).await;
     world.broker.kill();
-    observer.until_unknown().await;
+    observer.dies("orders/b");
     services[1].agent.kill();
-    alive_throughout(&observer, &["orders/a", "orders/b", "users/c"], outage).await;
+    observer.until_unknown().await;
+    observer.sees_changes_only_of(&[], outage).await;
     world.broker.restart().await;
     let (_, change) = observer.until_removed("orders", "b", SOON).await;
     assert_eq!(change.cause(), Cause::Expired, "who died meanwhile is gone after the return");
-    alive_throughout(&observer, &["orders/a", "users/c"], TTL * 2).await;
+    observer.sees_changes_only_of(&[], TTL * 2).await;
     observer.finish(&world.broker).await;
 }
 
@@ -67,10 +49,10 @@ async fn a_frozen_broker_removes_nobody_who_lives() {
     let observer = world.observe().await;
     let _services = world.start_services(&observer, &NAMES).await;
     world.broker.freeze();
-    alive_throughout(&observer, &["orders/a", "orders/b", "users/c"], TTL * 3).await;
+    observer.sees_changes_only_of(&[], TTL * 3).await;
     world.broker.thaw();
     observer.until_verified().await;
-    alive_throughout(&observer, &["orders/a", "orders/b", "users/c"], TTL * 2).await;
+    observer.sees_changes_only_of(&[], TTL * 2).await;
     observer.finish(&world.broker).await;
 }
 
@@ -81,10 +63,12 @@ async fn a_broker_that_lost_its_disk_gets_everybody_back_and_nobody_is_proven_go
     let observer = world.observe().await;
     let _services = world.start_services(&observer, &NAMES).await;
     let before = observer.snapshot().await.revision().expect("a revision").epoch();
+    let newcomers = Newcomers::come(&world);
     world.broker.kill();
     world.broker.wipe_store();
     world.broker.restart().await;
     until_back_in_another_epoch(&observer, before).await;
+    newcomers.leave().await;
     observer.finish(&world.broker).await;
 }
 
@@ -100,10 +84,12 @@ async fn a_broker_with_an_older_copy_of_its_disk_gets_everybody_back_and_nobody_
     world.until_ready().await;
     services.extend(world.start_services(&observer, &NAMES[2..]).await);
     let before = observer.snapshot().await.revision().expect("a revision").epoch();
+    let newcomers = Newcomers::come(&world);
     world.broker.kill();
     world.broker.restore_store(&copy);
     world.broker.restart().await;
     until_back_in_another_epoch(&observer, before).await;
+    newcomers.leave().await;
     observer.finish(&world.broker).await;
 }
 
@@ -114,9 +100,11 @@ async fn a_stream_deleted_under_the_registries_is_replaced_and_everybody_comes_b
     let observer = world.observe().await;
     let _services = world.start_services(&observer, &NAMES).await;
     let before = observer.snapshot().await.revision().expect("a revision").epoch();
+    let newcomers = Newcomers::come(&world);
     let context = async_nats::jetstream::new(world.broker.connect().await);
     context.delete_stream(world.subjects().stream_name()).await.expect("the stream is deleted");
     until_back_in_another_epoch(&observer, before).await;
+    newcomers.leave().await;
     observer.finish(&world.broker).await;
 }
 
@@ -130,22 +118,78 @@ async fn a_log_whose_head_was_purged_by_hand_goes_on() {
     let mut stream = context.get_stream(world.subjects().stream_name()).await.expect("the stream");
     let last = stream.info().await.expect("its state").state.last_sequence;
     stream.purge().sequence(last).await.expect("the head is purged");
-    alive_throughout(&observer, &["orders/a", "orders/b", "users/c"], TTL * 2).await;
+    observer.sees_changes_only_of(&[], TTL * 2).await;
     let _more = world.start_services(&observer, &[("users", "d")]).await;
-    alive(&observer, &["orders/a", "orders/b", "users/c", "users/d"]).await.expect("alive");
+    observer.finish_without_fold().await;
 }
 
+/// Until everybody is in a verified view of a later epoch; that nobody is ever missing from one, the observer sees to.
 async fn until_back_in_another_epoch(observer: &Observer, before: muster_schemas::EpochId) {
-    let keys = ["orders/a", "orders/b", "users/c"];
     muster_tests::eventually("verified in another epoch, with everybody", Duration::from_secs(90), async || {
-        alive(observer, &keys).await.unwrap_or_else(|error| panic!("{error}"));
+        observer.sees_no_breach();
         let snapshot = observer.snapshot().await;
         let other = snapshot.revision().is_some_and(|revision| revision.epoch() > before);
-        if other && snapshot.is_verified() {
+        let count = snapshot.len();
+        if other && snapshot.is_verified() && count == NAMES.len() {
             Ok(())
         } else {
-            Err(format!("{:?} {:?}", snapshot.state(), snapshot.revision()))
+            Err(format!("{:?} {:?}, {count} instances", snapshot.state(), snapshot.revision()))
         }
     })
     .await;
+}
+
+/// Consumers that know nothing yet come one after the other, and ask for a service that lives.
+struct Newcomers {
+    url: String,
+    task: JoinHandle<Vec<String>>,
+    stopped: std::sync::Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Newcomers {
+    fn come(world: &World) -> Self {
+        let stopped = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (url, end) = (world.broker.url(), stopped.clone());
+        let task = tokio::spawn({
+            let url = url.clone();
+            async move {
+                let mut seen = Vec::new();
+                let mut ticks = tokio::time::interval(NEWCOMER_PERIOD);
+                ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+                while !end.load(std::sync::atomic::Ordering::Relaxed) {
+                    ticks.tick().await;
+                    seen.push(what_a_newcomer_sees(&url).await);
+                }
+                seen
+            }
+        });
+        Self { url, task, stopped }
+    }
+
+    /// None of them ever saw the service proven empty; one that comes now sees all of it.
+    async fn leave(self) {
+        self.stopped.store(true, std::sync::atomic::Ordering::Relaxed);
+        let seen = self.task.await.expect("no newcomer panics");
+        println!("{} newcomers: {seen:?}", seen.len());
+        assert!(!seen.iter().any(|answer| answer == PROVEN_EMPTY), "{seen:?}");
+        muster_tests::eventually("a newcomer sees both", SOON, async || match what_a_newcomer_sees(&self.url).await {
+            answer if answer == "2" => Ok(()),
+            answer => Err(answer),
+        })
+        .await;
+    }
+}
+
+const NEWCOMER_PERIOD: Duration = Duration::from_millis(200);
+const PROVEN_EMPTY: &str = "proven empty";
+
+async fn what_a_newcomer_sees(url: &str) -> String {
+    let builder = Discovery::builder().server(url).patience(Duration::from_millis(300));
+    let Ok(discovery) = builder.connect().await else { return "no broker".to_owned() };
+    match discovery.instances("orders").await {
+        Ok(list) if list.is_proven_empty() => PROVEN_EMPTY.to_owned(),
+        Ok(list) if list.is_verified() => list.len().to_string(),
+        Ok(_) => "unknown".to_owned(),
+        Err(error) => error.to_string(),
+    }
 }

@@ -1,5 +1,6 @@
 //! Scenarios 24 to 26: what consumers see.
 
+use std::path::Path;
 use std::time::Duration;
 
 use muster_discovery::{Discovery, Update};
@@ -19,21 +20,7 @@ async fn a_consumer_that_starts_without_a_broker_has_its_last_list_marked_unknow
         builder.connect().await.expect("it starts")
     };
     let first = connect().await;
-    let seen =
-        async |discovery: &Discovery| discovery.instances("orders").await.map(|list| (list.len(), list.is_verified()));
-    eventually("the first consumer has the list", SOON, async || match seen(&first).await {
-        Ok((1, true)) => Ok(()),
-        other => Err(format!("{other:?}")),
-    })
-    .await;
-    eventually("the list is on disk", SOON, async || {
-        let holds = std::fs::read_dir(&cache)
-            .map_err(|error| error.to_string())?
-            .flatten()
-            .any(|entry| std::fs::read_to_string(entry.path()).is_ok_and(|text| text.contains("\"orders\"")));
-        if holds { Ok(()) } else { Err("no file that holds it".to_owned()) }
-    })
-    .await;
+    until_on_disk(&first, &cache).await;
     drop(first);
     world.broker.kill();
 
@@ -44,12 +31,51 @@ async fn a_consumer_that_starts_without_a_broker_has_its_last_list_marked_unknow
     assert!(list.unknown_since().is_some() && !list.is_proven_empty(), "{list:?}");
 
     world.broker.restart().await;
-    eventually("the list is verified", SOON, async || match seen(&discovery).await {
-        Ok((1, true)) => Ok(()),
+    eventually("the list is verified", SOON, async || one_verified(&discovery).await).await;
+    observer.finish(&world.broker).await;
+}
+
+/// Scenario 24.
+#[tokio::test]
+async fn a_consumer_that_starts_without_a_registry_has_its_last_list_marked_unknown_and_then_synchronises() {
+    let mut world = World::start(1).await;
+    let observer = world.observe().await;
+    let _services = world.start_services(&observer, &[("orders", "a")]).await;
+    let cache = world.directory().join("cache");
+    let builder = || Discovery::builder().server(world.broker.url()).cache_dir(&cache);
+    let first = builder().connect().await.expect("connected");
+    until_on_disk(&first, &cache).await;
+    drop(first);
+    let builder = builder();
+    world.registries[0].kill();
+
+    let discovery = builder.connect().await.expect("the broker is there");
+    let list = discovery.instances("orders").await.expect("the last list");
+    assert_eq!(list.len(), 1, "{list:?}");
+    assert!(list.unknown_since().is_some() && !list.is_proven_empty(), "{list:?}");
+
+    world.restart_registry(0);
+    eventually("the list is verified", SOON, async || one_verified(&discovery).await).await;
+    observer.finish(&world.broker).await;
+}
+
+async fn one_verified(discovery: &Discovery) -> Result<(), String> {
+    match discovery.instances("orders").await {
+        Ok(list) if list.len() == 1 && list.is_verified() => Ok(()),
         other => Err(format!("{other:?}")),
+    }
+}
+
+async fn until_on_disk(discovery: &Discovery, cache: &Path) {
+    eventually("the consumer has the list", SOON, async || one_verified(discovery).await).await;
+    eventually("the list is on disk", SOON, async || {
+        let holds = std::fs::read_dir(cache)
+            .map_err(|error| error.to_string())?
+            .flatten()
+            .any(|entry| std::fs::read_to_string(entry.path()).is_ok_and(|text| text.contains("\"orders\"")));
+        if holds { Ok(()) } else { Err("no file that holds it".to_owned()) }
     })
     .await;
-    observer.finish(&world.broker).await;
 }
 
 /// Scenario 25.
@@ -61,6 +87,7 @@ async fn when_the_last_instance_goes_the_consumer_sees_proven_empty() {
     let discovery = Discovery::connect(world.broker.url()).await.expect("connected");
     let mut watch = discovery.watch("orders").expect("a service name");
     assert!(matches!(watch.next().await, Some(Update::List(_))), "the first delivery is the list");
+    observer.dies("orders/a");
     services[0].agent.stop(SOON).await;
     eventually("orders is proven empty", SOON, async || {
         let list = discovery.instances("orders").await.map_err(|error| error.to_string())?;
@@ -108,6 +135,7 @@ async fn a_watch_that_nobody_polls_across_a_broker_restart_is_right_when_it_is_p
     throughout("the broker is away", Duration::from_secs(1), async || Ok::<(), String>(())).await;
     world.broker.restart().await;
     world.until_ready().await;
+    observer.dies("orders/a");
     services[0].agent.stop(SOON).await;
     observer.until_removed("orders", "a", SOON).await;
     services.extend(world.start_services(&observer, &[("orders", "c")]).await);

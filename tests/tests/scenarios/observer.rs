@@ -1,83 +1,106 @@
-//! A consumer that writes everything down, and the invariants that must hold of what it saw.
+//! A consumer that writes everything down, and checks while it does what must hold of what it sees.
+//!
+//! Who is alive it takes from the test: whoever was seen routable lives until the test says that it [`dies`](Observer::dies).
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+// Named, because another test takes this file in under another directory.
+#[path = "observer/folding.rs"]
+mod folding;
+#[path = "observer/record.rs"]
+mod record;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use async_nats::jetstream::consumer::{AckPolicy, pull};
-use futures::StreamExt;
-use muster_discovery::{Change, Discovery, Snapshot, State, Update};
-use muster_registry::core::catalog::Catalog;
-use muster_registry::core::io::Record;
-use muster_schemas::{Cause, Instance, Revision, Subjects, Timestamp};
+use muster_discovery::{Change, Discovery, Snapshot, State};
+use muster_schemas::{Instance, Subjects};
 use tokio::task::JoinHandle;
 
 use crate::world::SOON;
 use muster_tests::{NatsServer, eventually};
+use record::Record;
 
-/// One thing that the watch delivered.
-#[derive(Debug, Clone)]
-pub(crate) struct Seen {
-    /// When.
-    pub(crate) at: Instant,
-    /// What.
-    pub(crate) update: Update,
-}
+/// How often the view itself is looked at, besides everything that the watch delivers.
+const LOOK_PERIOD: Duration = Duration::from_millis(20);
 
 /// Watches everything with the consumer library.
 #[derive(Debug)]
 pub(crate) struct Observer {
     discovery: Discovery,
     subjects: Subjects,
-    seen: Arc<Mutex<Vec<Seen>>>,
-    task: JoinHandle<()>,
+    record: Arc<Mutex<Record>>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Drop for Observer {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
 }
 
 impl Observer {
     /// Connects and waits for the first verified list.
     pub(crate) async fn start(broker: &NatsServer, subjects: &Subjects) -> Self {
-        let observer = Self::start_unready(broker, subjects).await;
-        eventually("the observer's view is verified", SOON, async || {
-            let snapshot = observer.snapshot().await;
-            if snapshot.is_verified() { Ok(()) } else { Err(format!("{:?}", snapshot.state())) }
-        })
-        .await;
+        let discovery = Discovery::connect(broker.url()).await.expect("the observer connects");
+        let observer = Self::of(discovery, subjects);
+        observer.until_verified().await;
         observer
     }
 
-    /// Connects without waiting for a list.
-    pub(crate) async fn start_unready(broker: &NatsServer, subjects: &Subjects) -> Self {
-        let discovery = Discovery::connect(broker.url()).await.expect("the observer connects");
-        let seen = Arc::new(Mutex::new(Vec::new()));
+    /// Watches with what was connected already, without waiting for a list.
+    pub(crate) fn of(discovery: Discovery, subjects: &Subjects) -> Self {
+        let record = Arc::new(Mutex::new(Record::default()));
         let mut watch = discovery.watch_all();
-        let log = seen.clone();
-        let task = tokio::spawn(async move {
+        let log = record.clone();
+        let watching = tokio::spawn(async move {
             while let Some(update) = watch.next().await {
-                let entry = Seen { at: Instant::now(), update };
-                log.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(entry);
+                lock(&log).take(update);
             }
         });
-        Self { discovery, subjects: subjects.clone(), seen, task }
+        let (log, views) = (record.clone(), discovery.clone());
+        let looking = tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(LOOK_PERIOD);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                if let Ok(snapshot) = views.all_instances().await {
+                    lock(&log).look_at(&snapshot);
+                }
+            }
+        });
+        Self { discovery, subjects: subjects.clone(), record, tasks: [watching, looking] }
     }
 
-    /// Everything that it has seen, oldest first.
-    pub(crate) fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    /// What it has written down so far, unless something in it must not be.
+    fn record(&self) -> MutexGuard<'_, Record> {
+        let record = lock(&self.record);
+        if let Some(breach) = record.breach() {
+            let breach = breach.to_owned();
+            drop(record);
+            panic!("{breach}");
+        }
+        record
     }
 
-    /// The changes that it has seen, with their moments.
+    /// Panics if something was seen that must not be.
+    pub(crate) fn sees_no_breach(&self) {
+        drop(self.record());
+    }
+
+    /// From now on the instance (`service/instance`) may go: the test is about to do something to it.
+    pub(crate) fn dies(&self, key: &str) {
+        self.record().dies(key);
+    }
+
+    /// The changes that it has seen, with their moments, oldest first.
     pub(crate) fn changes(&self) -> Vec<(Instant, Change)> {
-        let change = |seen: Seen| match seen.update {
-            Update::Change(change) => Some((seen.at, change)),
-            _ => None,
-        };
-        self.seen().into_iter().filter_map(change).collect()
+        self.record().changes().to_vec()
     }
 
     /// The changes of one instance (`service/instance`), with their moments.
     pub(crate) fn changes_of(&self, key: &str) -> Vec<(Instant, Change)> {
-        let is_it = |change: &Change| format!("{}/{}", change.service(), change.id()) == key;
-        self.changes().into_iter().filter(|(_, change)| is_it(change)).collect()
+        let mut changes = self.changes();
+        changes.retain(|(_, change)| record::key_of(change) == key);
+        changes
     }
 
     /// Removals of one instance that it has seen.
@@ -92,9 +115,11 @@ impl Observer {
         self.discovery.all_instances().await.expect("the observer's view")
     }
 
-    /// Waits until the instance is there and may be used.
+    /// Waits until the instance is there and may be used; from then on it lives.
     pub(crate) async fn until_routable(&self, service: &str, instance: &str) -> Arc<Instance> {
-        self.until(service, instance, "routable", Instance::is_routable).await
+        let held = self.until(service, instance, "routable", Instance::is_routable).await;
+        self.record().lives(&held);
+        held
     }
 
     /// Waits until the view is verified and holds the instance in some condition.
@@ -106,6 +131,7 @@ impl Observer {
         condition: impl Fn(&Instance) -> bool,
     ) -> Arc<Instance> {
         eventually(format!("{service}/{instance} is {what}"), SOON, async || {
+            self.sees_no_breach();
             let snapshot = self.snapshot().await;
             let held = snapshot.instance(service, instance).cloned();
             let seen = || format!("{:?}: {held:?}", snapshot.state());
@@ -129,128 +155,58 @@ impl Observer {
 
     /// Waits until the view is verified.
     pub(crate) async fn until_verified(&self) {
-        eventually("the view is verified", SOON, async || match self.snapshot().await.state() {
-            State::Verified => Ok(()),
-            other => Err(format!("{other:?}")),
+        eventually("the view is verified", SOON, async || {
+            self.sees_no_breach();
+            match self.snapshot().await.state() {
+                State::Verified => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
         })
         .await;
     }
 
     /// Waits until the view says that it is unknown.
     pub(crate) async fn until_unknown(&self) {
-        eventually("the view is unknown", SOON, async || match self.snapshot().await.state() {
-            State::Unknown { .. } => Ok(()),
-            State::Verified => Err("verified"),
+        eventually("the view is unknown", SOON, async || {
+            self.sees_no_breach();
+            match self.snapshot().await.state() {
+                State::Unknown { .. } => Ok(()),
+                State::Verified => Err("verified"),
+            }
         })
         .await;
     }
 
-    /// Ends the watch and checks what must hold of all that was seen.
+    /// Goes on watching for a time in which nothing that must not be may come to be, and no change of anybody but `those`.
+    pub(crate) async fn sees_changes_only_of(&self, those: &[&str], period: Duration) {
+        let before = self.changes().len();
+        muster_tests::throughout(format!("changes come only of {those:?}"), period, async || {
+            let other = |(_, change): &&(Instant, Change)| !those.contains(&record::key_of(change).as_str());
+            match self.changes()[before..].iter().find(other) {
+                Some((_, change)) => Err(format!("{change:?}")),
+                None => Ok(()),
+            }
+        })
+        .await;
+    }
+
+    /// Ends the watch; what was verified when must be what the log says:
     ///
-    /// * I3: the verified view equals the fold of the log up to its revision;
-    /// * I4: every removal carries cause and actor, an expiry also evidence;
-    /// * I5: revisions never go back within an epoch, and no change came twice.
+    /// * I3: every view that called itself verified equals the fold of the log up to its revision.
     pub(crate) async fn finish(self, broker: &NatsServer) {
         self.until_verified().await;
-        self.equals_the_fold(broker).await;
-        self.task.abort();
-        self.every_removal_is_explained();
-        self.revisions_only_rise();
+        folding::the_present_view_equals_the_fold(&self, broker).await;
+        let verified = self.record().take_verified();
+        folding::all_equal_the_fold(&verified, broker, &self.subjects).await;
     }
 
-    /// I4.
-    pub(crate) fn every_removal_is_explained(&self) {
-        for (_, change) in self.changes() {
-            let Change::Removed { why, .. } = &change else { continue };
-            assert!(!why.actor.is_empty(), "{change} has no actor");
-            let proven = why.evidence.as_ref().is_some_and(|evidence| evidence != &Default::default());
-            assert!(proven || why.cause != Cause::Expired, "{change} has no evidence");
-        }
-    }
-
-    /// I5.
-    pub(crate) fn revisions_only_rise(&self) {
-        let mut last: BTreeMap<String, Revision> = BTreeMap::new();
-        for (_, change) in self.changes() {
-            if change.cause() == Cause::Resync {
-                continue;
-            }
-            let Some(revision) = change.why().revision else {
-                continue;
-            };
-            let key = format!("{}/{}", change.service(), change.id());
-            if let Some(before) = last.insert(key, revision) {
-                assert!(before < revision, "{change} at {revision:?} came after {before:?}");
-            }
-        }
-    }
-
-    /// I3: the view, at the revision through which it is verified, equals the fold of the log up to there.
-    pub(crate) async fn equals_the_fold(&self, broker: &NatsServer) {
-        eventually("the view equals the fold of the log", SOON, async || {
-            let snapshot = self.snapshot().await;
-            let Some(revision) = snapshot.revision().filter(|_| snapshot.is_verified()) else {
-                return Err(format!("no verified revision: {:?}", snapshot.state()));
-            };
-            let catalog = fold(broker, &self.subjects, u64::MAX).await?;
-            // A list may be ahead of what is proven of the others: compared is what is proven to the log's end.
-            if catalog.revision() > revision.sequence() {
-                return Err(format!("verified through {revision:?}, the log ends at {}", catalog.revision()));
-            }
-            if catalog.epoch() != Some(revision.epoch()) {
-                return Err(format!("the log is in epoch {:?}, the view in {:?}", catalog.epoch(), revision.epoch()));
-            }
-            compare(&snapshot, &catalog);
-            Ok(())
-        })
-        .await;
+    /// The same for a log whose beginning is gone: without the fold.
+    pub(crate) async fn finish_without_fold(self) {
+        self.until_verified().await;
+        self.sees_no_breach();
     }
 }
 
-/// A verified view that differs from the fold is wrong at once; there is nothing to wait for.
-fn compare(snapshot: &Snapshot, catalog: &Catalog) {
-    let folded: BTreeMap<String, _> = catalog
-        .services()
-        .filter(|(_, service)| service.total() > 0)
-        .map(|(name, service)| (name.to_string(), (service.digest(), service.revision())))
-        .collect();
-    let viewed: BTreeMap<String, _> =
-        snapshot.services().filter_map(|name| Some((name.to_string(), snapshot.digest(name.as_str())?))).collect();
-    assert_eq!(viewed, folded, "a view that calls itself verified differs from the fold of the log");
-}
-
-/// Folds the whole log up to a sequence. Where it is replicated, the copy that is read may lag behind: that is an error.
-///
-/// # Errors
-/// What kept it from being read.
-pub(crate) async fn fold(broker: &NatsServer, subjects: &Subjects, through: u64) -> Result<Catalog, String> {
-    let context = async_nats::jetstream::new(broker.connect().await);
-    let stream = context.get_stream(subjects.stream_name()).await.map_err(|error| error.to_string())?;
-    let config = pull::Config { ack_policy: AckPolicy::None, memory_storage: true, ..pull::Config::default() };
-    let last = stream.cached_info().state.last_sequence.min(through);
-    let consumer = stream.create_consumer(config).await.map_err(|error| error.to_string())?;
-    let mut left = consumer.cached_info().num_pending;
-    let mut catalog = Catalog::default();
-    while left > 0 {
-        let mut batch = consumer.fetch().max_messages(500).messages().await.map_err(|error| error.to_string())?;
-        while let Some(message) = batch.next().await {
-            let message = message.map_err(|error| error.to_string())?;
-            let info = message.info().map_err(|error| error.to_string())?;
-            left = left.saturating_sub(1);
-            if info.stream_sequence > through {
-                return Ok(catalog);
-            }
-            let record = Record {
-                sequence: info.stream_sequence,
-                at: Timestamp::from_nanoseconds(info.published.unix_timestamp_nanos()),
-                subject: &message.subject,
-                payload: &message.payload,
-            };
-            catalog.fold(subjects, &record);
-        }
-    }
-    match catalog.revision() {
-        revision if revision < last => Err(format!("the log ends at {last}, and was read to {revision}")),
-        _ => Ok(catalog),
-    }
+fn lock(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
+    record.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -26,6 +26,7 @@ async fn a_killed_service_is_taken_back_by_its_agent_at_once() {
     let world = World::start(1).await;
     let observer = world.observe().await;
     let mut services = world.start_services(&observer, &[("orders", "a"), ("orders", "b")]).await;
+    observer.dies("orders/a");
     let begun = Instant::now();
     signal_service(&services[0], Signal::SIGKILL).await;
     let (at, change) = observer.until_removed("orders", "a", SOON).await;
@@ -45,6 +46,7 @@ async fn a_frozen_agent_is_expired_with_evidence_and_registers_again_when_it_tha
     let world = World::start(1).await;
     let observer = world.observe().await;
     let services = world.start_services(&observer, &[("orders", "a"), ("orders", "b")]).await;
+    observer.dies("orders/a");
     services[0].agent.freeze();
     let (_, change) = observer.until_removed("orders", "a", SOON).await;
     assert_eq!(change.cause(), Cause::Expired);
@@ -73,6 +75,20 @@ async fn a_frozen_service_turns_critical_and_passing_again_when_it_thaws() {
     assert!(observer.removals_of("orders/a").is_empty(), "nothing was removed");
     let health = observer.changes_of("orders/a").into_iter().filter(|(_, change)| change.cause() == Cause::Health);
     assert_eq!(health.count(), 2, "one change to critical and one back: the thresholds hold single failures");
+    observer.finish(&world.broker).await;
+}
+
+/// Scenario 5.
+#[tokio::test]
+async fn one_failed_check_alone_changes_nothing() {
+    let world = World::start(1).await;
+    let observer = world.observe().await;
+    let services = world.start_services(&observer, &[("orders", "a")]).await;
+    for _ in 0..3 {
+        services[0].fail_one_check().await;
+        // Several runs of the check.
+        observer.sees_changes_only_of(&[], Duration::from_secs(1)).await;
+    }
     observer.finish(&world.broker).await;
 }
 
@@ -120,6 +136,7 @@ async fn a_rolling_restart_under_load_fails_no_request_of_a_client_that_obeys_it
     let load = Load::start(&world).await;
     for (index, (service, instance)) in names.into_iter().enumerate() {
         load.until_more_than(100).await;
+        observer.dies(&format!("{service}/{instance}"));
         let exit = services[index].agent.stop(SOON).await;
         assert!(exit.code().is_some(), "{exit:?}");
         observer.until_removed(service, instance, SOON).await;
@@ -191,6 +208,7 @@ async fn late_messages_of_an_earlier_incarnation_are_ignored_and_counted() {
     let observer = world.observe().await;
     let mut services = world.start_services(&observer, &[("orders", "a")]).await;
     let first = observer.until_routable("orders", "a").await;
+    observer.dies("orders/a");
     services[0].agent.stop(SOON).await;
     observer.until_removed("orders", "a", SOON).await;
     services[0] = world.start_service("orders", "a", &Starting::default());
@@ -215,7 +233,28 @@ async fn late_messages_of_an_earlier_incarnation_are_ignored_and_counted() {
     assert_eq!(world.outcome_count("stale").await, before + 3);
     let now = observer.until_routable("orders", "a").await;
     assert_eq!(now.modified_revision, second.modified_revision, "nothing has changed");
+    late_heartbeats_renew_nothing(&world, &first, &services[0]).await;
+    observer.dies("orders/a");
+    services[0].agent.freeze();
+    observer.until_removed("orders", "a", SOON).await;
     observer.finish(&world.broker).await;
+}
+
+/// The session of the earlier life says that it lives, with ever higher counters: heard, and refused.
+async fn late_heartbeats_renew_nothing(world: &World, first: &Instance, supervised: &Supervised) {
+    let client = world.broker.connect().await;
+    let subject = world.subjects().heartbeat(&supervised.agent_id());
+    let refused = "muster_heartbeats_refused_total";
+    let before = world.metric(0, refused).await.expect("a number");
+    for counter in 1_000..1_005_u64 {
+        let heartbeat = serde_json::json!({
+            "v": 1, "session": first.vouching().session, "counter": counter, "instances": 1,
+            "digest": "00000000000000000000000000000000",
+        });
+        client.publish(subject.clone(), heartbeat.to_string().into()).await.expect("published");
+    }
+    client.flush().await.expect("flushed");
+    world.until_metric(0, refused, |count| count >= before + 5.0).await;
 }
 
 fn critical() -> muster_schemas::Health {
@@ -278,6 +317,7 @@ async fn an_agent_killed_together_with_its_service_expires() {
     let world = World::start(2).await;
     let observer = world.observe().await;
     let mut services = world.start_services(&observer, &[("orders", "a"), ("orders", "b")]).await;
+    observer.dies("orders/a");
     let begun = Instant::now();
     services[0].agent.kill();
     let (at, change) = observer.until_removed("orders", "a", SOON).await;

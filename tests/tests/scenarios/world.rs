@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use crate::observer::Observer;
 use muster_tests::nats_server::NatsServerBuilder;
+use muster_tests::process::Ended;
 use muster_tests::{NatsServer, Process, ProcessBuilder, bin, eventually, free_port, http};
 
 /// How long anything may take that is expected to happen at once.
@@ -26,8 +27,20 @@ pub(crate) struct World {
     pub(crate) broker: NatsServer,
     /// The registries, in the order of their start.
     pub(crate) registries: Vec<Process>,
+    setups: Vec<Setup>,
     directory: TempDir,
     subjects: Subjects,
+}
+
+/// How a registry is started, each time.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Setup {
+    /// Where it connects; by default to the broker itself.
+    pub(crate) url: Option<String>,
+    /// Its environment, besides what the test's own says.
+    pub(crate) env: Vec<(String, String)>,
+    /// Where it serves its metrics; chosen by the world.
+    pub(crate) http: u16,
 }
 
 /// An agent with one supervised service.
@@ -42,6 +55,7 @@ pub(crate) struct Supervised {
     /// The service's port.
     pub(crate) port: u16,
     unhealthy: PathBuf,
+    fails_once: PathBuf,
 }
 
 /// How an agent and its service are started.
@@ -59,6 +73,10 @@ pub(crate) struct Starting {
     pub(crate) url: Option<String>,
     /// The TTL, where it is not to be [`TTL`].
     pub(crate) ttl: Option<&'static str>,
+    /// The environment of agent and service.
+    pub(crate) env: Vec<(String, String)>,
+    /// The service runs by itself: the agent only watches it.
+    pub(crate) independent: bool,
 }
 
 impl World {
@@ -69,17 +87,22 @@ impl World {
 
     /// The same on a broker with other settings; it needs a fixed port.
     pub(crate) async fn start_on(broker: NatsServerBuilder, registries: usize) -> Self {
+        let mut world = Self::without_registries(broker).await;
+        for _ in 0..registries {
+            world.add_registry(Setup::default());
+        }
+        if registries > 0 {
+            world.until_all_serve().await;
+        }
+        world
+    }
+
+    /// A broker alone.
+    pub(crate) async fn without_registries(broker: NatsServerBuilder) -> Self {
         let broker = broker.start().await;
         let directory = tempfile::Builder::new().prefix("muster-world-").tempdir().expect("a temporary directory");
         let subjects = Subjects::new(Prefix::default(), Namespace::default());
-        let mut world = Self { broker, registries: Vec::new(), directory, subjects };
-        for _ in 0..registries {
-            world.add_registry();
-        }
-        if registries > 0 {
-            world.until_ready().await;
-        }
-        world
+        Self { broker, registries: Vec::new(), setups: Vec::new(), directory, subjects }
     }
 
     /// The subjects of the world's namespace.
@@ -93,8 +116,9 @@ impl World {
     }
 
     /// Starts one more registry, without waiting for it.
-    pub(crate) fn add_registry(&mut self) -> usize {
+    pub(crate) fn add_registry(&mut self, setup: Setup) -> usize {
         let index = self.registries.len();
+        self.setups.push(Setup { http: free_port(), ..setup });
         self.registries.push(self.registry(index));
         index
     }
@@ -105,11 +129,48 @@ impl World {
     }
 
     fn registry(&self, index: usize) -> Process {
-        let name = format!("r{}", index + 1);
-        ProcessBuilder::new(bin("muster-registry"))
+        let (name, setup) = (format!("r{}", index + 1), &self.setups[index]);
+        let url = setup.url.clone().unwrap_or_else(|| self.broker.url());
+        let builder = ProcessBuilder::new(bin("muster-registry"))
             .name(&name)
-            .args(["--server", &self.broker.url(), "--replica-id", &name, "--listen-period", "400ms"])
-            .start()
+            .args(["--server", &url, "--replica-id", &name, "--listen-period", "400ms"])
+            .args(["--http", &format!("127.0.0.1:{}", setup.http)]);
+        setup.env.iter().fold(builder, |builder, (name, value)| builder.env(name, value)).start()
+    }
+
+    /// One number of a registry's metrics, all labels together.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(crate) async fn metric(&self, index: usize, name: &str) -> Result<f64, String> {
+        let text = http::get(self.setups[index].http, "/metrics").await?;
+        let is_it = |line: &&str| line.split([' ', '{']).next() == Some(name);
+        let values: Vec<f64> =
+            text.lines().filter(is_it).filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
+        if values.is_empty() { Err(format!("no {name} in {text}")) } else { Ok(values.iter().sum()) }
+    }
+
+    /// Waits until a registry's number is as wanted.
+    pub(crate) async fn until_metric(&self, index: usize, name: &str, wanted: impl Fn(f64) -> bool) -> f64 {
+        eventually(format!("{name} of r{} is as wanted", index + 1), SOON, async || {
+            let value = self.metric(index, name).await?;
+            if wanted(value) { Ok(value) } else { Err(value.to_string()) }
+        })
+        .await
+    }
+
+    /// Waits until the registries that run have heard of each other, and all of them serve.
+    pub(crate) async fn until_all_serve(&self) {
+        #[allow(clippy::cast_precision_loss)] // a handful
+        let count = self.registries.len() as f64;
+        for index in 0..self.registries.len() {
+            self.until_metric(index, "muster_replicas", |replicas| replicas == count).await;
+            eventually(format!("r{} is ready", index + 1), SOON, async || {
+                http::get(self.setups[index].http, "/health/ready").await.map(|_| ())
+            })
+            .await;
+        }
+        self.until_ready().await;
     }
 
     /// Waits until a registry answers that it is ready.
@@ -137,7 +198,8 @@ impl World {
         let url = starting.url.clone().unwrap_or_else(|| self.broker.url());
         let port_text = port.to_string();
         let named_port = format!("http={port}");
-        let agent = ProcessBuilder::new(bin("muster-agent"))
+        let fails_once = self.directory.path().join(format!("{service}-{instance}.fails-once"));
+        let mut agent = ProcessBuilder::new(bin("muster-agent"))
             .name(&agent_id)
             .args(["--server", &url, "--agent-id", &agent_id, "--advertise", "127.0.0.1"])
             .args(["--heartbeat-interval", "400ms", "--state-dir"])
@@ -145,21 +207,41 @@ impl World {
             .args(["run", "--service", service, "--instance", instance, "--port", &named_port])
             .args(["--check", "http=/healthz", "--check-interval", "200ms", "--check-timeout", "400ms"])
             .args(["--ttl", starting.ttl.unwrap_or("2s")])
-            .args(&starting.flags)
-            .arg("--")
-            .arg(bin("muster-demo-service"))
-            .arg(&port_text)
-            .arg("--unhealthy-while")
-            .arg(&unhealthy)
-            .args(&starting.service_arguments)
-            .start();
+            .args(&starting.flags);
+        if !starting.independent {
+            agent = agent
+                .arg("--")
+                .arg(bin("muster-demo-service"))
+                .arg(&port_text)
+                .arg("--unhealthy-while")
+                .arg(&unhealthy)
+                .arg("--fail-once")
+                .arg(&fails_once)
+                .args(&starting.service_arguments);
+        }
+        let agent = starting.env.iter().fold(agent, |agent, (name, value)| agent.env(name, value)).start();
         Supervised {
             agent,
             service: service.parse().expect("a service name"),
             instance: instance.parse().expect("an instance id"),
             port,
             unhealthy,
+            fails_once,
         }
+    }
+
+    /// Starts a service that runs by itself, and an agent that only watches it.
+    pub(crate) async fn start_independent(
+        &self,
+        service: &str,
+        instance: &str,
+        ttl: &'static str,
+    ) -> (Process, Supervised) {
+        let port = free_port();
+        let process = ProcessBuilder::new(bin("muster-demo-service")).name(instance).arg(port.to_string()).start();
+        process.wait_for_line("listening", SOON).await;
+        let starting = Starting { port: Some(port), independent: true, ttl: Some(ttl), ..Starting::default() };
+        (process, self.start_service(service, instance, &starting))
     }
 
     /// Starts services one after the other and waits until the observer sees all of them passing.
@@ -172,6 +254,12 @@ impl World {
             observer.until_routable(supervised.service.as_str(), supervised.instance.as_str()).await;
         }
         services
+    }
+
+    /// Runs `muster` to its end.
+    pub(crate) async fn muster(&self, arguments: &[&str]) -> Ended {
+        let builder = ProcessBuilder::new(bin("muster")).current_dir(self.directory()).args(arguments);
+        Ended::of(&mut builder.args(["--server", &self.broker.url()]).start()).await
     }
 
     /// An observer that watches everything.
@@ -231,6 +319,15 @@ impl Supervised {
             body.parse().map_err(|_| format!("it said {body:?}"))
         })
         .await
+    }
+
+    /// Makes one single check of the service fail; answers once it has.
+    pub(crate) async fn fail_one_check(&self) {
+        std::fs::write(&self.fails_once, "").expect("the world's directory is writable");
+        eventually(format!("a check of {} has failed", self.key()), SOON, async || {
+            if self.fails_once.exists() { Err("not yet") } else { Ok(()) }
+        })
+        .await;
     }
 
     /// Makes the service answer its checks with 503, or with 200 again.
