@@ -4,6 +4,7 @@
 //! all; a lock file keeps several set-ups on one machine from doing the same work at once.
 
 mod cargo_deny;
+mod faketime;
 mod nats_server;
 mod prerequisites;
 mod python;
@@ -31,6 +32,7 @@ pub(crate) fn setup() -> Result<()> {
     nats_server::install()?;
     python::install()?;
     cargo_deny::install()?;
+    faketime::install();
     say!("Ready after {:.1} s: tools are in {}", started.elapsed().as_secs_f64(), tools.display());
     Ok(())
 }
