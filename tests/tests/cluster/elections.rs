@@ -35,6 +35,7 @@ async fn a_killed_leader_of_the_stream_costs_no_registration_and_no_living_insta
     load.all_confirmed().await;
 
     world.cluster.broker_mut(leader).kill();
+    observer.dies("orders/b");
     dies.kill();
     // Without a leader nothing can be stored: what is registered now waits.
     let _comes = world.start_service(other, "orders", "c");

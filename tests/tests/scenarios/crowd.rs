@@ -16,8 +16,10 @@ use crate::world::{SOON, Setup, TTL, World};
 
 const AGENTS: usize = 500;
 const CONNECTIONS: usize = 10;
-/// How many agents all replicas together ask in a second, and what a slow tick may add.
-const ASKED_PER_SECOND_MAX: usize = 200 + 20;
+/// All replicas together ask 200 in a second; what is heard of it comes in heaps on a busy machine.
+const ASKED_PER_SECOND_MAX: usize = 320;
+/// Asking all of them takes two seconds and a half.
+const ASKED_OVER_AT_LEAST: Duration = Duration::from_millis(1_500);
 
 /// Agents that share connections; each vouches for one instance.
 struct Crowd {
@@ -99,6 +101,12 @@ impl Moments {
         Self { seen, task }
     }
 
+    /// From the first to the last.
+    fn span(&self) -> Duration {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.last().zip(seen.first()).map_or(Duration::ZERO, |(last, first)| last.duration_since(*first))
+    }
+
     /// How many there were, and how many in the busiest second.
     fn busiest_second(&self) -> (usize, usize) {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -160,6 +168,7 @@ async fn five_hundred_agents_of_a_lost_log_are_asked_at_a_pace_and_come_back() {
     let (all, busiest) = asked.busiest_second();
     println!("everybody was back after {:?}; {all} were asked, {busiest} in the busiest second", began.elapsed());
     assert!(busiest <= ASKED_PER_SECOND_MAX, "{busiest} in a second");
+    assert!(all < AGENTS || asked.span() > ASKED_OVER_AT_LEAST, "all within {:?}", asked.span());
     assert!(jetstream_consumers(&world).await <= 2, "one for each registry");
 }
 

@@ -163,7 +163,7 @@ async fn a_consumer_beyond_its_buffer_notices_it_re_synchronises_and_slows_nobod
     let slow = Observer::of(slow, world.subjects());
     slow.until_verified().await;
     let wire = Wire::tap(&world).await;
-    let load = ChangeLoad::padded(&world, Duration::from_millis(5), BYTES).await;
+    let load = ChangeLoad::padded(&world, PERIOD, BYTES).await;
     load.until_more_than(5).await;
     proxy.set(muster_tests::proxy::Direction::FromTarget, Flow::Held);
     world.broker.process().wait_for_line("Slow Consumer", 3 * SOON).await;
