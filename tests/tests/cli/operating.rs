@@ -43,7 +43,7 @@ async fn maintenance_keeps_an_instance_from_being_used_until_it_is_ended_or_its_
     assert_eq!(off.stdout, "orders/a is out of maintenance");
     assert_eq!(world.run(&["instances", "orders"]).await.rows()[1][2..4], ["passing", "yes"]);
 
-    let short = world.run_json(&["maintenance", "on", "orders", "a", "--for", "300ms", "--who", "bob"]).await;
+    let short = world.run_json(&["maintenance", "on", "orders", "a", "--for", "3s", "--who", "bob"]).await;
     assert_eq!(short["result"], "in maintenance");
     let ended = world.run(&["watch", "orders", "--count", "1", "--for", "20s"]).await.expect_code(0);
     let instances = world.run(&["instances", "orders", "--routable"]).await;
