@@ -90,7 +90,7 @@ fn a_killed_agent_is_expired_within_fifty_milliseconds_after_its_linger() {
     assert_eq!(evidence.broker_reason.as_deref(), Some("Client Closed"));
     assert_eq!(evidence.server.as_deref(), Some("n1"));
     assert_eq!(evidence.probe, Some(ProbeResult::NoResponders));
-    assert_eq!(evidence.replica.as_ref().map(|replica| replica.as_str()), Some("r0"));
+    assert_eq!(evidence.replica.as_ref().map(muster_schemas::ReplicaId::as_str), Some("r0"));
     world.run(10_000);
     assert_eq!(world.removals().len(), 1);
     world.assert_agreement();
