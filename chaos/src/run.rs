@@ -45,6 +45,8 @@ const LINES_PERIOD: Duration = Duration::from_millis(10);
 const LOOK: Duration = Duration::from_millis(500);
 /// How long the log's end is waited for, and read again.
 const LAST_READING: Duration = Duration::from_secs(120);
+/// From so many minutes on, a run must have had enough of every kind.
+const WHOLE_MINUTES: u64 = 15;
 /// A run that is short of faults goes on for this part of its time at most.
 const MORE_TIME: u64 = 4;
 /// How many looks the last views may take to be judged.
@@ -109,8 +111,11 @@ pub async fn run(options: &Options) -> Report {
     report
 }
 
-/// What there was too little of for a run of so many minutes.
+/// What there was too little of for a run of so many minutes. A shorter one may be short of something on a busy machine.
 fn shortfalls(judge: &Judge, options: &Options) -> Vec<(Kind, u64)> {
+    if options.minutes < WHOLE_MINUTES {
+        return Vec::new();
+    }
     let kinds = Kind::OF_PROCESSES.into_iter().chain(Kind::OF_BROKERS);
     let wanted = kinds.map(|kind| (kind, kind.wanted(options.minutes)));
     wanted.filter(|(kind, wanted)| judge.faults.get(kind).copied().unwrap_or(0) < *wanted).collect()

@@ -12,8 +12,8 @@ use crate::{Process, ProcessBuilder, eventually, free_port, tools};
 
 pub use store::StoreCopy;
 
-const START_DEADLINE: Duration = Duration::from_secs(10);
-const STOP_DEADLINE: Duration = Duration::from_secs(10);
+const START_DEADLINE: Duration = Duration::from_secs(30);
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How a server will be started.
