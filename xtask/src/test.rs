@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::{docs, run, schemas, setup, tidy, workspace};
+use crate::{chaos, docs, run, schemas, setup, tidy, workspace};
 use report::{Outcome, Report};
 
 /// What to run.
@@ -59,6 +59,7 @@ const STEPS: &[Step] = &[
     },
     Step { name: "scenarios", about: "the whole on a real nats-server", run: scenarios, after: &["setup", "build"] },
     Step { name: "demo", about: "what `cargo xtask demo` promises", run: demo, after: &["setup", "build"] },
+    Step { name: "chaos", about: "three minutes of `cargo xtask chaos`", run: chaos, after: &["setup", "build"] },
 ];
 
 /// Whether everything passed.
@@ -155,6 +156,19 @@ fn demo() -> Result<Outcome> {
         return Ok(Outcome::check(true));
     }
     Ok(Outcome::failed_check("a promise was broken; see its table above"))
+}
+
+/// The schedule of faults that everybody must pass, and for how long.
+const CHAOS_SEED: u64 = 1;
+const CHAOS_MINUTES: u64 = 3;
+
+fn chaos() -> Result<Outcome> {
+    let mut command = chaos::command(CHAOS_SEED, CHAOS_MINUTES);
+    command.arg("--nats-server").arg(workspace::nats_server());
+    if run::shown_through(&mut command)? {
+        return Ok(Outcome::check(true));
+    }
+    Ok(Outcome::failed_check("a promise was broken; see the end of its table above, and target/chaos-logs"))
 }
 
 fn unit() -> Result<Outcome> {
