@@ -3,6 +3,8 @@
 mod chaos;
 mod demo;
 mod docs;
+mod mutants;
+mod named_tests;
 mod progress;
 mod run;
 mod schemas;
@@ -37,6 +39,8 @@ enum Task {
     Schemas(schemas::Options),
     /// Write the reference of settings, commands, metrics and exit codes from what the programs say of themselves.
     Docs(docs::Options),
+    /// Make deliberately broken builds and see that the tests refuse each of them.
+    Mutants(mutants::Options),
     /// Check the style that a program can check.
     Tidy,
 }
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
         Task::Test(options) => test::test(&options),
         Task::Schemas(options) => schemas::schemas(&options),
         Task::Docs(options) => docs::docs(&options).map(|()| true),
+        Task::Mutants(options) => mutants::mutants(&options),
         Task::Tidy => tidy::tidy().map(|()| true),
     };
     match outcome {

@@ -4,6 +4,7 @@
 //! see only what people read; so a rule may be named in a comment and tested in a string without breaking itself.
 
 mod files;
+mod guarantees;
 mod markdown;
 mod rust;
 mod source;
@@ -65,6 +66,9 @@ fn check(files: &[File]) -> Vec<Finding> {
         }
         if file.path.ends_with(".md") {
             markdown::check_links(file, files, findings);
+            if file.path == guarantees::PAGE {
+                guarantees::check(file, guarantees::exists, findings);
+            }
         }
     }
     list.sort();
