@@ -15,8 +15,9 @@ use crate::core::io::Record;
 const BATCH: usize = 512;
 /// The broker forgets a consumer that nobody listens to after this time.
 const INACTIVE: Duration = Duration::from_secs(10);
-/// A request that brings nothing for so long has failed.
-const BATCH_TIMEOUT: Duration = Duration::from_secs(5);
+/// A request that brings nothing is made again after this time, so often.
+const PAUSE: Duration = Duration::from_millis(100);
+const ATTEMPTS_MAX: u32 = 20;
 
 fn unreadable(error: &dyn Display) -> PastError {
     PastError::Unreadable(error.to_string())
@@ -36,8 +37,9 @@ impl Past {
         }
         let consumer = self.consumer(subjects, from).await?;
         let mut left = consumer.cached_info().num_pending;
+        let mut in_vain = 0;
         while left > 0 {
-            let batch = consumer.fetch().max_messages(BATCH).expires(BATCH_TIMEOUT).messages().await;
+            let batch = consumer.fetch().max_messages(BATCH).messages().await;
             let mut batch = batch.map_err(|error| unreadable(&error))?;
             let before = left;
             while let Some(message) = batch.next().await {
@@ -46,9 +48,16 @@ impl Past {
                     return Ok(());
                 }
                 left = left.saturating_sub(1);
+                if left == 0 {
+                    return Ok(());
+                }
             }
-            if left == before {
+            in_vain = if left == before { in_vain + 1 } else { 0 };
+            if in_vain == ATTEMPTS_MAX {
                 return Err(unreadable(&"the broker sent nothing in time"));
+            }
+            if in_vain > 0 {
+                tokio::time::sleep(PAUSE).await;
             }
         }
         Ok(())
@@ -59,6 +68,8 @@ impl Past {
         let stream =
             context.get_stream_no_info(self.subjects.stream_name()).await.map_err(|error| unreadable(&error))?;
         let config = pull::Config {
+            // With a name it is made under a subject below the stream's, as the log reader's.
+            name: Some(format!("muster-past-{:016x}", rand::random::<u64>())),
             filter_subjects,
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from.max(1) },
             ack_policy: AckPolicy::None,

@@ -30,9 +30,21 @@ pub(crate) fn start(broker: &NatsServer, replica: &str, arguments: &[&str]) -> P
 }
 
 pub(crate) async fn start_ready(broker: &NatsServer, replica: &str, arguments: &[&str]) -> Process {
-    let process = start(broker, replica, arguments);
-    process.wait_for_line("answering queries", SOON).await;
-    process
+    // On a busy machine the broker may not answer within the second that a registry gives it at its start.
+    for _ in 0..5 {
+        let mut process = start(broker, replica, arguments);
+        let is_up = eventually(format!("{replica} answers, or has ended"), SOON, async || {
+            match (said(&process, "answering queries"), process.exit()) {
+                (true, _) => Ok(true),
+                (false, Some(_)) => Ok(false),
+                (false, None) => Err("neither"),
+            }
+        });
+        if is_up.await {
+            return process;
+        }
+    }
+    panic!("{replica} ended each time that it was started");
 }
 
 pub(crate) fn said(process: &Process, text: &str) -> bool {

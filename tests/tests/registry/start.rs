@@ -99,7 +99,8 @@ authorization { users = [
             "muster.default.agent.*.probe", "muster.default.agent.*.announce", "muster.default.agent.*.notice",
             "$JS.API.INFO", "$JS.API.STREAM.INFO.MUSTER_default", "$JS.API.STREAM.CREATE.MUSTER_default",
             "$JS.API.STREAM.MSG.GET.MUSTER_default", "$JS.API.CONSUMER.CREATE.MUSTER_default.>",
-            "$JS.API.CONSUMER.DELETE.MUSTER_default.>", "$JS.API.STREAM.PURGE.MUSTER_default", "$JS.FC.>",
+            "$JS.API.CONSUMER.DELETE.MUSTER_default.>", "$JS.API.CONSUMER.MSG.NEXT.MUSTER_default.>",
+            "$SYS.REQ.ACCOUNT.PING.STATZ", "$JS.API.STREAM.PURGE.MUSTER_default", "$JS.FC.>",
             "$JS.API.STREAM.INFO.OBJ_MUSTER_default_checkpoints", "$JS.API.STREAM.CREATE.OBJ_MUSTER_default_checkpoints",
             "$JS.API.STREAM.PURGE.OBJ_MUSTER_default_checkpoints",
             "$JS.API.CONSUMER.CREATE.OBJ_MUSTER_default_checkpoints",
@@ -108,7 +109,7 @@ authorization { users = [
         ] }
         subscribe: { allow: [
             "muster.default.heartbeat.>", "muster.default.change.>", "muster.default.pulse.>",
-            "muster.default.beacon.>", "_INBOX.r1.>"
+            "muster.default.beacon.>", "$SYS.ACCOUNT.*.DISCONNECT", "_INBOX.r1.>"
         ] } } }
     { user: answers, password: secret, permissions: {
         publish: { allow: ["_INBOX.>"] }
@@ -141,6 +142,10 @@ async fn exactly_the_documented_permissions_are_enough_and_answers_need_few() {
     assert!(registry.stop(SOON).await.success());
     let again = start_ready(&broker, &client, "r1", &arguments).await;
     again.wait_for_line("begins from checkpoint", SOON).await;
+    let then = answered(&client, "query.service.orders", json!({ "at": [null, sequence + 4] })).await;
+    assert_eq!(then.revision, sequence + 4);
+    let history = client.request("muster.default.query.history.orders", "".into()).await.unwrap();
+    assert!(String::from_utf8_lossy(&history.payload).contains("\"begins_at\""), "{history:?}");
     let refused: Vec<_> =
         registry.lines().into_iter().chain(again.lines()).filter(|line| line.text.contains("refuses")).collect();
     assert!(refused.is_empty(), "{refused:?}");
