@@ -1,12 +1,14 @@
 //! What the log says, folded by the registry's own core, and comparing views with it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use futures::StreamExt;
 use muster_registry::core::catalog::Catalog;
 use muster_registry::core::io::Record;
 use muster_schemas::{Digest, Subjects, Timestamp};
+use tokio::time::timeout;
 
 use super::Observer;
 use super::record::Verified;
@@ -14,11 +16,13 @@ use crate::world::SOON;
 use muster_tests::{NatsServer, eventually};
 
 /// Events fetched at a time: the largest ones together must not be more than a broker holds for one connection.
-const FETCHED_MAX: usize = 100;
+const FETCHED_MAX: usize = 20;
+/// A broker that delivers nothing for so long has lost the connection, or given it up.
+const NEXT_WITHIN: Duration = Duration::from_secs(5);
 
 /// I3 of now: the view, verified through the log's end, equals the fold of the log.
 pub(super) async fn the_present_view_equals_the_fold(observer: &Observer, broker: &NatsServer) {
-    eventually("the view equals the fold of the log", SOON, async || {
+    eventually("the view equals the fold of the log", 3 * SOON, async || {
         let snapshot = observer.snapshot().await;
         let Some(revision) = snapshot.revision().filter(|_| snapshot.is_verified()) else {
             return Err(format!("no verified revision: {:?}", snapshot.state()));
@@ -49,7 +53,7 @@ pub(super) async fn all_equal_the_fold(verified: &[Verified], broker: &NatsServe
     for view in verified {
         wanted.entry(view.revision.sequence()).or_default().push(view);
     }
-    eventually("the whole log is read", SOON, async || {
+    eventually("the whole log is read", 3 * SOON, async || {
         let mut catalog = Catalog::default();
         fold(broker, subjects, |subjects, record| {
             let sequence = record.sequence;
@@ -91,7 +95,7 @@ async fn fold(
     while left > 0 {
         let mut batch =
             consumer.fetch().max_messages(FETCHED_MAX).messages().await.map_err(|error| error.to_string())?;
-        while let Some(message) = batch.next().await {
+        while let Some(message) = timeout(NEXT_WITHIN, batch.next()).await.map_err(|_| "nothing is delivered")? {
             let message = message.map_err(|error| error.to_string())?;
             let info = message.info().map_err(|error| error.to_string())?;
             left = left.saturating_sub(1);
