@@ -171,3 +171,20 @@ fn a_replica_without_connection_publishes_nothing_and_later_only_what_nobody_els
     let serving: BTreeSet<_> = world.nodes.iter().map(|node| node.serving).collect();
     assert_eq!(serving, BTreeSet::from([true]));
 }
+
+#[test]
+fn no_pulse_vouches_for_a_change_that_nobody_has_published_yet() {
+    let mut world = World::settled(2);
+    world.run(4_000);
+    world.node(0).stopped = true;
+    world.run(250);
+    world.sent.clear();
+    world.start_agent("web1", &["orders"]);
+    let revision = world.stream.as_ref().unwrap().last_sequence;
+    world.until(2_000, "the change is published", |world| !world.changes().is_empty());
+    let (published_ms, by, change) = &world.changes()[0];
+    assert_eq!((*by, change.revision), (1, revision));
+    let before: Vec<_> = world.pulses().into_iter().filter(|(ms, ..)| ms < published_ms).collect();
+    assert!(!before.is_empty(), "the second replica sent no pulse while it waited with the change");
+    assert!(before.iter().all(|(_, _, pulse)| pulse.to < revision), "{before:?}");
+}
