@@ -32,6 +32,8 @@ impl Workshop {
     pub(super) fn open() -> Result<Self> {
         let directory = workspace::target().join("mutants");
         let workshop = Self { tree: directory.join("tree"), build: directory.join("build") };
+        fs::create_dir_all(&workshop.build)?;
+        fs::create_dir_all(workspace::tools())?;
         let mut list = Command::new("git");
         list.args(["ls-files", "--cached", "--others", "--exclude-standard"]).current_dir(workspace::root());
         let output = list.output().context("cannot run git")?;
