@@ -34,8 +34,8 @@ async fn a_restarted_agent_adopts_its_independent_service_without_a_removal_in_b
     observer.until_routable("orders", "a").await;
     observer.sees_changes_only_of(&[], TTL * 2).await;
     assert!(observer.removals_of("orders/a").is_empty(), "it was never removed");
-    drop((service, again));
     observer.finish(&world.broker).await;
+    drop((service, again));
 }
 
 /// Scenario 2, when nobody comes back: not before `linger`, and soon after.

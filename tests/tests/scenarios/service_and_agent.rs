@@ -276,8 +276,8 @@ async fn of_two_agents_that_claim_one_instance_the_larger_incarnation_wins_and_t
     assert!(now.vouching().incarnation > held.vouching().incarnation);
     first.agent.wait_for_line("another agent", SOON).await;
     assert!(observer.removals_of("orders/a").is_empty(), "it was never removed");
-    drop(second);
     observer.finish(&world.broker).await;
+    drop(second);
 }
 
 /// Scenario 9.
