@@ -47,7 +47,7 @@ pub enum Unheard {
     OldCounter,
     /// Of a session before the one heard last, in which nothing is registered.
     OldSession,
-    /// The same, of a process that runs beside the one heard last: it has to be told.
+    /// Of a session before the one heard last, of a process that runs beside that one: it has to be told.
     Displaced,
     /// No room for another agent without leases.
     TooManyStrangers,
@@ -174,10 +174,14 @@ impl Leases {
         // registered in it shows that it is no late message of an old one.
         let known = agent.session(spoken.session);
         let holds_leases = known.is_some_and(|session| session.leases > 0);
-        if agent.heard_session.is_some_and(|heard| spoken.session < heard) && !holds_leases {
-            return Err(agent.refuse_earlier(now_ms));
+        let is_counted = known.is_some_and(|session| session.heard.is_some() && spoken.counter <= session.counter);
+        if agent.heard_session.is_some_and(|heard| spoken.session < heard) {
+            let refusal = agent.refuse_earlier(now_ms);
+            if !holds_leases || refusal == Unheard::Displaced {
+                return Err(refusal);
+            }
         }
-        if known.is_some_and(|session| session.heard.is_some() && spoken.counter <= session.counter) {
+        if is_counted {
             return Err(Unheard::OldCounter);
         }
         agent.heard_session = Some(spoken.session);
@@ -237,7 +241,8 @@ impl Leases {
 }
 
 impl Agent {
-    /// An earlier life is heard. It is a late message, unless the present one has been heard since the first of them.
+    /// An earlier life is heard. It is a late message, or its clock was set back, unless the one heard last has been heard since
+    /// the first of them: then both run.
     fn refuse_earlier(&mut self, now_ms: u64) -> Unheard {
         let first_ms = self.earlier_refused_ms.filter(|ms| now_ms.saturating_sub(*ms) < REFUSED_KEPT_MS);
         match first_ms {

@@ -166,21 +166,26 @@ impl Announcing {
         None
     }
 
-    /// Forgets what was begun: another replica asks from now on.
+    /// Forgets what was begun: another replica asks from now on. What an answer to a probe of this replica left out is its own
+    /// to clear up: the others may have no reason to probe that agent, and it may have nothing left to send heartbeats for.
     pub(super) fn stand_back(&mut self) {
-        self.doubts.clear();
-        self.queue.clear();
-        self.requests.clear();
+        self.doubts.retain(|_, doubt| doubt.claimed.is_none());
+        self.queue.retain(|agent| self.doubts.contains_key(agent));
+        self.requests.retain(|_, agent| self.doubts.contains_key(agent));
         self.to_probe.clear();
     }
 }
 
 impl Replica {
-    /// Whether this replica is the one that asks agents: it publishes, and knows that it is at the log's end.
+    /// Whether this replica is the one that asks agents whose heartbeats differ: it publishes.
     pub(super) fn asks_agents(&self) -> bool {
+        self.rank == Some(0) && self.may_ask_agents()
+    }
+
+    /// Whether this replica knows that it is at the log's end.
+    fn may_ask_agents(&self) -> bool {
         let recent = |age_ms: u64| age_ms <= self.settings.timing.pulse_head_age_ms_max;
-        self.rank == Some(0)
-            && self.decides()
+        self.decides()
             && self.publish_connected
             && self.proposing_delay_ms().is_some()
             && self.head_age_ms().is_some_and(recent)
@@ -191,7 +196,7 @@ impl Replica {
         if self.rank != Some(0) {
             self.liveness.announcing.stand_back();
         }
-        if !self.asks_agents() {
+        if !self.may_ask_agents() {
             return;
         }
         while let Some((request, agent)) = self.liveness.announcing.next_to_ask(self.now_ms, &self.settings.timing) {

@@ -65,6 +65,18 @@ fn an_earlier_life_heard_beside_the_present_one_for_a_while_is_no_late_message()
 }
 
 #[test]
+fn of_two_lives_in_which_something_is_registered_the_earlier_one_is_told_that_both_run() {
+    let mut bench = Bench::new();
+    bench.register("a", "i", 1, 1);
+    bench.register("a", "j", 2, 1);
+    bench.run(1_000, &[("a", 2)]);
+    assert_eq!(unheard(&bench.beat("a", 1)), None, "its clock may have been set back");
+    bench.run(3_000, &[]);
+    bench.beat("a", 2);
+    assert_eq!(unheard(&bench.beat("a", 1)), Some(Unheard::Displaced));
+}
+
+#[test]
 fn a_heartbeat_renews_only_what_was_registered_in_its_session() {
     let mut bench = Bench::new();
     bench.register("a", "old", 1, 1);

@@ -106,3 +106,16 @@ fn the_answer_to_a_request_that_was_forgotten_is_ignored() {
         assert_eq!(is_known, *request == requests[1].0, "only the oldest was forgotten");
     }
 }
+
+#[test]
+fn a_replica_that_does_not_publish_asks_about_the_answers_to_its_own_probes_alone() {
+    let (mut announcing, timing) = (Announcing::default(), Timing::default());
+    announcing.unlisted(0, &agent("web1"), &timing);
+    announcing.differs(0, &agent("web2"), digest("a"), &timing);
+    announcing.stand_back();
+    let (request, asked) = announcing.next_to_ask(0, &timing).unwrap();
+    assert_eq!((asked, announcing.next_to_ask(0, &timing)), (agent("web1"), None));
+    announcing.announced(100, request, Some(0));
+    announcing.stand_back();
+    assert!(announcing.has_announced(100 + timing.announced_settle_ms, &agent("web1"), &timing));
+}
