@@ -71,22 +71,24 @@ impl Reach<'_> {
         }
         let silent_at = self.silent_at(agent, lease);
         let server = self.servers.limit(agent.server);
+        let heard_at = server.map_or(clock, |server| server.heard_at);
+        let limit_at = heard_at + self.unreachable_limit_ms;
+        // Before all else: a silence, or a linger, that was over while the server was still heard is believed only when the
+        // server is heard once more, and that may never be.
+        if limit_at <= clock && !server.is_some_and(|server| server.is_heard_elsewhere(now_ms)) {
+            return Standing::Due(ExpiryCause::Unreachable);
+        }
         if silent_at <= server.map_or(clock, |server| server.heard_at.min(clock)) {
             return Standing::Due(ExpiryCause::Silent);
         }
         if self.lingers_to(agent, lease).is_some_and(|lingers_to| lingers_to <= clock) {
             return Standing::Due(ExpiryCause::Disconnected);
         }
-        let heard_at = server.map_or(clock, |server| server.heard_at);
         if clock.saturating_sub(heard_at) < SERVER_UNREACHABLE_MS {
             return Standing::Until(clock + UNHEARD_AGAIN_MS);
         }
-        let limit_at = heard_at + self.unreachable_limit_ms;
         if server.is_some_and(|server| server.is_heard_elsewhere(now_ms)) {
             return Standing::Until(clock + UNREACHABLE_AGAIN_MS);
-        }
-        if limit_at <= clock {
-            return Standing::Due(ExpiryCause::Unreachable);
         }
         Standing::Until(limit_at.min(clock + UNREACHABLE_AGAIN_MS))
     }

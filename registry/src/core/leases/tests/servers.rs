@@ -58,6 +58,19 @@ fn after_the_limit_they_are_due_as_unreachable() {
 }
 
 #[test]
+fn whoever_was_due_before_the_server_fell_silent_is_due_as_unreachable_after_the_limit_too() {
+    let mut bench = bench();
+    bench.leases.keep_unreachable_for(20_000);
+    bench.run(TTL_MS + 2_000, &[("a", 1), ("c", 1)]);
+    let due = bench.next_due().expect("`b` is silent, and its server is heard");
+    assert_eq!(due.instances[0].cause, ExpiryCause::Silent);
+    bench.leases.retry(&agent_id("b"));
+    cut_off(&mut bench, 21_000);
+    let due = std::iter::from_fn(|| bench.next_due()).find(|due| due.agent == agent_id("b")).expect("it is due again");
+    assert_eq!(due.instances[0].cause, ExpiryCause::Unreachable);
+}
+
+#[test]
 fn an_instance_with_a_longer_ttl_outlives_the_limit() {
     let mut bench = bench();
     bench.leases.keep_unreachable_for(20_000);
