@@ -9,6 +9,7 @@ mod progress;
 mod run;
 mod schemas;
 mod setup;
+mod simulate;
 mod test;
 mod tidy;
 mod workspace;
@@ -35,6 +36,8 @@ enum Task {
     Chaos(chaos::Options),
     /// Run every check and every test; a table at the end says what passed, failed and was skipped, and why.
     Test(test::Options),
+    /// Run histories of the simulation: many, for hours, or one of them step by step.
+    Simulate(simulate::Options),
     /// Write the JSON Schemas of everything on the wire from the Rust types.
     Schemas(schemas::Options),
     /// Write the reference of settings, commands, metrics and exit codes from what the programs say of themselves.
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::demo(&options),
         Task::Chaos(options) => chaos::chaos(&options),
         Task::Test(options) => test::test(&options),
+        Task::Simulate(options) => simulate::simulate(&options),
         Task::Schemas(options) => schemas::schemas(&options),
         Task::Docs(options) => docs::docs(&options).map(|()| true),
         Task::Mutants(options) => mutants::mutants(&options),

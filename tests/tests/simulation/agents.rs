@@ -45,12 +45,13 @@ pub(crate) struct Agent {
     pub(crate) sessions: Vec<SessionId>,
     /// Since when it has run, unfrozen and well connected.
     pub(crate) healthy_since_ms: Option<u64>,
+    /// The same, whether its server reached the stream or not.
+    pub(crate) sound_since_ms: Option<u64>,
     pub(crate) superseded: bool,
     connected: bool,
     has_listened: bool,
     last_claim: u64,
     wakes: u64,
-    connections: u64,
 }
 
 /// What an owner wants of an agent.
@@ -143,16 +144,16 @@ impl World {
             listening: false,
             sessions: Vec::new(),
             healthy_since_ms: None,
+            sound_since_ms: None,
             superseded: false,
             connected: false,
             has_listened: false,
             last_claim: 0,
             wakes: 0,
-            connections: 0,
         };
         self.agents.push(agent);
         self.agents[index].process.start();
-        self.say(|| format!("process {index} of agent {id} starts on host {host}"));
+        self.tell(|| format!("process {index} of agent {id} starts on host {host}"));
         for spec in specs {
             self.register(index, spec);
         }
@@ -192,7 +193,7 @@ impl World {
         let id = ClaimId(agent.last_claim);
         let claim = Claim { spec: spec.clone(), status: None, confirmed_ms: None, withdrawn: false };
         agent.claims.insert(id, claim);
-        self.say(|| format!("process {index} is to register {}/{}", key.0, key.1));
+        self.tell(|| format!("process {index} is to register {}/{}", key.0, key.1));
         self.agent_is_told(index, Input::Register(id, spec));
     }
 
@@ -202,7 +203,7 @@ impl World {
         claim.withdrawn = true;
         let key = claim.key();
         self.oracle.withdrawn(index, key.clone());
-        self.say(|| format!("process {index} is to deregister {}/{}", key.0, key.1));
+        self.tell(|| format!("process {index} is to deregister {}/{}", key.0, key.1));
         let withdrawal = Withdrawal { reason: DeregisterReason::Stopped, detail: None, within_ms: WITHDRAWAL_MS };
         self.agent_is_told(index, Input::Deregister(id, withdrawal));
     }
@@ -236,10 +237,10 @@ impl World {
     pub(crate) fn agent_works(&mut self, index: usize, work: Work) {
         match work {
             Work::Connected(_) => {
+                let (name, id, client) = self.connection(self.agents[index].link);
+                let connection = Connection(name, id, client);
                 let agent = &mut self.agents[index];
                 agent.connected = true;
-                agent.connections += 1;
-                let connection = Connection("n1".to_owned(), "N1".to_owned(), agent.connections * 100 + index as u64);
                 if agent.has_listened {
                     let link = agent.link;
                     self.send(link, Packet::Listen);

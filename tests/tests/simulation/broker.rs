@@ -6,7 +6,7 @@ use bytes::Bytes;
 use muster_schemas::Timestamp;
 use muster_schemas::subject::{Query, Subject};
 
-use super::link::{LinkId, NodeId, Role};
+use super::link::{Link, LinkId, NodeId, Role};
 use super::stream::{Stored, Stream};
 use super::wire::{Answered, Facts, Found, Packet, Work};
 use super::world::{Event, World};
@@ -46,8 +46,12 @@ impl World {
 
     pub(crate) fn at_broker(&mut self, link: LinkId, packet: Packet) {
         let node = self.links[link.0].node;
+        let has_stream = self.has_stream(link);
         match packet {
-            Packet::Publish { subject, payload, reply } => self.route(Some(node), subject, payload, reply),
+            Packet::Publish { subject, payload, reply } => self.route(link, subject, payload, reply),
+            Packet::ReadLog { reader, .. } if !has_stream => self.deliver(link, Work::ReaderStopped { reader }),
+            // Nobody who could answer hears it.
+            Packet::Inspect { .. } | Packet::CreateStream if !has_stream => {}
             Packet::Listen => self.set_listening(node, true),
             Packet::Serve(joined) => {
                 if let NodeId::Registry(index) = node {
@@ -74,6 +78,9 @@ impl World {
     }
 
     pub(crate) fn tell_numbers(&mut self, link: LinkId, inspected: Inspected) {
+        if !self.has_stream(link) {
+            return;
+        }
         let Inspected { check, fresh, epochs, own } = inspected;
         let found = match &self.broker.stream {
             None => Found::Missing,
@@ -81,6 +88,7 @@ impl World {
                 created_at: stream.created_at,
                 first_sequence: stream.first_sequence,
                 last_sequence: stream.last_sequence,
+                servers: self.servers.of_cluster(),
                 epochs,
                 own,
             }),
@@ -118,11 +126,14 @@ impl World {
     }
 
     /// Consumers of the stream are gone with it; their clients find out sooner or later.
-    pub(crate) fn end_readers(&mut self) {
+    pub(crate) fn end_readers(&mut self, of: impl Fn(&Link) -> bool) {
         for index in 0..self.registries.len() {
+            let link = self.registries[index].link(Role::Log);
+            if !of(&self.links[link.0]) {
+                continue;
+            }
             if let Some(reader) = self.registries[index].reader.take() {
                 let at_ms = self.now_ms + self.random.between(1, 3_000);
-                let link = self.registries[index].link(Role::Log);
                 let (life, link_life) = (self.registries[index].process.life, self.links[link.0].life);
                 let (node, work) = (NodeId::Registry(index), Work::ReaderStopped { reader });
                 self.schedule(at_ms, Event::AtNode { node, life, link: Some((link, link_life)), work });
@@ -150,12 +161,18 @@ impl World {
     }
 
     /// A message goes to whoever it is for.
-    pub(crate) fn route(&mut self, from: Option<NodeId>, subject: String, payload: Bytes, reply: Option<String>) {
+    pub(crate) fn route(&mut self, from: LinkId, subject: String, payload: Bytes, reply: Option<String>) {
         if let Some(inbox) = subject.strip_prefix("_INBOX.") {
-            return self.route_reply(inbox, Answered::Message(payload));
+            return self.route_reply(Some(from), inbox, Answered::Message(payload));
         }
         let area = subject.split('.').nth(2).unwrap_or_default();
         match area {
+            "event" if !self.has_stream(from) => {
+                // Whoever leads no longer stores it, or nobody leads: it is lost, and the sender may be told.
+                if let Some(reply) = reply.filter(|_| self.random.chance(50)) {
+                    self.answer(&reply, Answered::NoResponders);
+                }
+            }
             "event" => {
                 let sequence = self.append(subject, payload);
                 let Some(reply) = reply else { return };
@@ -171,8 +188,8 @@ impl World {
             }
             "heartbeat" => self.route_heartbeat(from, &subject, &payload),
             "change" | "pulse" | "beacon" => self.route_broadcast(from, &subject, &payload),
-            "query" => self.route_query(subject, payload, reply),
-            "agent" => self.route_to_agents(&subject, &payload, reply),
+            "query" => self.route_query(from, subject, payload, reply),
+            "agent" => self.route_to_agents(from, &subject, &payload, reply),
             _ => self.say(|| format!("{subject}: {}", String::from_utf8_lossy(&payload))),
         }
     }
@@ -180,15 +197,18 @@ impl World {
     /// To a reply subject, as whoever answers would publish it.
     pub(crate) fn answer(&mut self, reply: &str, answered: Answered) {
         if let Some(inbox) = reply.strip_prefix("_INBOX.") {
-            self.route_reply(inbox, answered);
+            self.route_reply(None, inbox, answered);
         }
     }
 
-    fn route_reply(&mut self, inbox: &str, answered: Answered) {
+    fn route_reply(&mut self, from: Option<LinkId>, inbox: &str, answered: Answered) {
         let numbers =
             inbox.split_once('.').and_then(|(link, request)| Some((link.parse().ok()?, request.parse().ok()?)));
         let Some((link, request)) = numbers else { return };
         let link = LinkId(link);
+        if from.is_some_and(|from| !self.reaches(from, link)) {
+            return;
+        }
         let work = Work::Answer { request, answered };
         if matches!(self.links[link.0].node, NodeId::Consumer(_)) {
             self.broadcast(link, work);
@@ -197,8 +217,8 @@ impl World {
         }
     }
 
-    fn route_heartbeat(&mut self, from: Option<NodeId>, subject: &str, payload: &Bytes) {
-        if let Some(NodeId::Agent(index)) = from
+    fn route_heartbeat(&mut self, from: LinkId, subject: &str, payload: &Bytes) {
+        if let NodeId::Agent(index) = self.links[from.0].node
             && self.agents[index].heartbeats_lost > 0
         {
             self.agents[index].heartbeats_lost -= 1;
@@ -207,25 +227,31 @@ impl World {
         let subject: Rc<str> = subject.into();
         for index in 0..self.registries.len() {
             let link = self.registries[index].link(Role::Log);
-            self.broadcast(link, Work::Heartbeat(subject.clone(), payload.clone()));
+            if self.reaches(from, link) {
+                self.broadcast(link, Work::Heartbeat(subject.clone(), payload.clone()));
+            }
         }
     }
 
-    fn route_broadcast(&mut self, from: Option<NodeId>, subject: &str, payload: &Bytes) {
+    fn route_broadcast(&mut self, from: LinkId, subject: &str, payload: &Bytes) {
         let work = match subject.split('.').nth(2) {
             Some("change") => {
-                self.judge_published_change(payload);
-                Work::Change(payload.clone())
+                let Ok(change) = serde_json::from_slice(payload) else {
+                    return self.fail("a change is not understood");
+                };
+                self.judge_published_change(&change, payload);
+                Work::Change(payload.clone(), Rc::new(change))
             }
             Some("pulse") => {
-                self.judge_published_pulse(payload);
-                Work::Pulse(payload.clone())
+                let Ok(pulse) = serde_json::from_slice(payload) else { return self.fail("a pulse is not understood") };
+                self.judge_published_pulse(&pulse);
+                Work::Pulse(payload.clone(), Rc::new(pulse))
             }
             _ => Work::Beacon(payload.clone()),
         };
         for index in 0..self.registries.len() {
-            if from != Some(NodeId::Registry(index)) {
-                let link = self.registries[index].link(Role::Output);
+            let link = self.registries[index].link(Role::Output);
+            if from != link && self.reaches(from, link) {
                 self.broadcast(link, work.clone());
             }
         }
@@ -233,18 +259,19 @@ impl World {
             return;
         }
         for index in 0..self.consumers.len() {
-            if self.consumers[index].subscribes(subject) {
-                let link = self.consumers[index].link;
+            let link = self.consumers[index].link;
+            if self.consumers[index].subscribes(subject) && self.reaches(from, link) {
                 self.broadcast(link, work.clone());
             }
         }
     }
 
-    fn route_query(&mut self, subject: String, payload: Bytes, reply: Option<String>) {
+    fn route_query(&mut self, from: LinkId, subject: String, payload: Bytes, reply: Option<String>) {
         let Some(reply) = reply else { return };
         let serves = |world: &Self, index: &usize| {
             let registry = &world.registries[*index];
-            world.links[registry.link(Role::Queries).0].up && registry.joined
+            let link = registry.link(Role::Queries);
+            world.links[link.0].up && registry.joined && world.reaches(from, link)
         };
         let mut serving: Vec<usize> = (0..self.registries.len()).filter(|index| serves(self, index)).collect();
         if let Ok(Subject::Query(Query::Next(replica, _))) = self.subjects.parse(&subject) {
@@ -259,12 +286,15 @@ impl World {
         }
     }
 
-    fn route_to_agents(&mut self, subject: &str, payload: &Bytes, reply: Option<String>) {
+    fn route_to_agents(&mut self, from: LinkId, subject: &str, payload: &Bytes, reply: Option<String>) {
         let Ok(Subject::Agent(agent, verb)) = self.subjects.parse(subject) else { return };
         self.say(|| format!("{subject} {}", String::from_utf8_lossy(payload)));
         let hears = |world: &Self, index: &usize| {
             let process = &world.agents[*index];
-            process.id == agent && process.listening && world.links[process.link.0].up
+            process.id == agent
+                && process.listening
+                && world.links[process.link.0].up
+                && world.reaches(from, process.link)
         };
         let listening: Vec<usize> = (0..self.agents.len()).filter(|index| hears(self, index)).collect();
         if listening.is_empty()

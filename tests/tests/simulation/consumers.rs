@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use muster_discovery::core::io::{Ask, AskFailure, Effect, Input, Scope, Ticket};
 use muster_discovery::core::view::{TICK_MS, View};
-use muster_schemas::pulse::bucket;
+use muster_schemas::Change;
+use muster_schemas::pulse::{Pulse, bucket};
 use muster_schemas::query::{ErrorCode, ErrorReply, Reply, Request};
 use muster_schemas::subject::Query;
 
@@ -91,16 +92,8 @@ impl World {
         match work {
             Work::Connected(_) => self.step_view(index, Input::Connected),
             Work::Disconnected(_) => self.step_view(index, Input::Disconnected),
-            Work::Change(payload) => {
-                if let Ok(change) = serde_json::from_slice(&payload) {
-                    self.step_view(index, Input::Change(Box::new(change)));
-                }
-            }
-            Work::Pulse(payload) => {
-                if let Ok(pulse) = serde_json::from_slice(&payload) {
-                    self.step_view(index, Input::Pulse(pulse));
-                }
-            }
+            Work::Change(_, change) => self.step_view(index, Input::Change(Box::new(Change::clone(&change)))),
+            Work::Pulse(_, pulse) => self.step_view(index, Input::Pulse(Pulse::clone(&pulse))),
             Work::SlowConsumer => self.step_view(index, Input::SlowConsumer),
             Work::Answer { request, answered } => self.chunk_came(index, request, &answered),
             Work::Deadline(request) => self.chunk_came(index, request, &Answered::Failed),

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
+
 /// Each must occur in at least so many of a hundred histories.
 pub(crate) const PERCENT_MIN: u64 = 5;
 /// With fewer histories the shares say little.
@@ -30,10 +32,13 @@ pub(crate) enum Fault {
     ConsumerRestart,
     Intent,
     LateMessage,
+    RouteCut,
+    ServerOutage,
+    Election,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::Drop,
         Self::Duplicate,
         Self::Delay,
@@ -54,6 +59,9 @@ impl Fault {
         Self::ConsumerRestart,
         Self::Intent,
         Self::LateMessage,
+        Self::RouteCut,
+        Self::ServerOutage,
+        Self::Election,
     ];
 
     fn words(self) -> &'static str {
@@ -78,6 +86,9 @@ impl Fault {
             Self::ConsumerRestart => "consumer restarted or frozen",
             Self::Intent => "operator's intent",
             Self::LateMessage => "late message",
+            Self::RouteCut => "route between servers cut",
+            Self::ServerOutage => "server of a cluster stopped",
+            Self::Election => "stream without a leader",
         }
     }
 }
@@ -135,6 +146,22 @@ impl Coverage {
         self.resynchronised += other.resynchronised;
         self.forgotten += other.forgotten;
         self.settling_ms_max = self.settling_ms_max.max(other.settling_ms_max);
+    }
+
+    /// For a program that reads it.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        let faults = Fault::ALL.into_iter().map(|fault| {
+            let (times, histories) = self.faults.get(&fault).copied().unwrap_or_default();
+            (fault.words().to_owned(), json!({ "times": times, "histories": histories }))
+        });
+        json!({
+            "histories": self.histories,
+            "steps": self.steps,
+            "events": self.events,
+            "virtual_ms": self.virtual_ms,
+            "expired": self.expired,
+            "faults": faults.collect::<serde_json::Map<_, _>>(),
+        })
     }
 
     fn percent(&self, fault: Fault) -> u64 {

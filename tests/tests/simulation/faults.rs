@@ -6,17 +6,12 @@ use muster_schemas::AgentId;
 use super::agents::TTL_MS;
 use super::coverage::Fault;
 use super::link::{LinkId, NodeId, Noise, Role};
+use super::outages::Disk;
 use super::registries::ROLES;
-use super::stream::Stream;
 use super::wire::Work;
 use super::world::{Event, World};
 
 const HOUR_MS: i64 = 3_600_000;
-/// Breaks of the log in one history: each takes its time to recover from.
-const LOGS_BROKEN_MAX: u64 = 2;
-/// Copies of the disk that are kept.
-const COPIES_MAX: usize = 3;
-
 /// What ends a fault, or continues it.
 #[derive(Debug)]
 pub(crate) enum Deed {
@@ -31,16 +26,8 @@ pub(crate) enum Deed {
     StartRegistry(usize),
     StartConsumer(usize),
     StartAgent(AgentId, usize, Vec<InstanceSpec>),
+    HealRoute,
     Look,
-}
-
-/// What is on the disk when the broker returns.
-#[derive(Debug)]
-pub(crate) enum Disk {
-    Intact,
-    WithoutTail(usize),
-    Empty,
-    Copy(Box<Stream>),
 }
 
 impl World {
@@ -62,12 +49,13 @@ impl World {
             Deed::StartRegistry(index) => self.start_registry(index),
             Deed::StartConsumer(index) => self.start_consumer(index),
             Deed::StartAgent(id, host, specs) => drop(self.start_agent(&id, host, specs)),
+            Deed::HealRoute => self.heal_route(),
             Deed::Look => {}
         }
         self.look_at_health();
     }
 
-    fn later(&mut self, after_ms: u64, deed: Deed) {
+    pub(crate) fn later(&mut self, after_ms: u64, deed: Deed) {
         let at_ms = self.now_ms + after_ms;
         self.schedule(at_ms, Event::Deed(deed));
     }
@@ -95,6 +83,9 @@ impl World {
             Fault::ConsumerRestart => self.restart_consumer(),
             Fault::Intent => self.set_intent(),
             Fault::LateMessage => self.repeat_event(),
+            Fault::RouteCut => self.cut_route(),
+            Fault::ServerOutage => self.stop_server(),
+            Fault::Election => self.lose_leader(),
         };
         if done {
             self.coverage.met(fault);
@@ -114,7 +105,7 @@ impl World {
         let noise = noise(&mut self.random);
         self.link(link).noise = noise;
         self.disturb_link(link);
-        self.say(|| format!("FAULT {noise:?} on {link:?}"));
+        self.tell(|| format!("{noise:?} on {link:?}"));
         let for_ms = self.random.between(500, 5_000);
         self.later(for_ms, Deed::Quiet(link));
         true
@@ -131,7 +122,7 @@ impl World {
                 let well: Vec<usize> = self.well_agents();
                 let Some(index) = self.random.pick(&well) else { return false };
                 self.agents[index].heartbeats_lost = u32::try_from(self.random.between(1, 2)).unwrap_or(1);
-                self.say(|| format!("FAULT heartbeats of process {index} are lost"));
+                self.tell(|| format!("heartbeats of process {index} are lost"));
                 true
             }
             1 => {
@@ -140,7 +131,7 @@ impl World {
                 let Some(link) = self.random.pick(&readers) else { return false };
                 self.link(link).noise = Noise { drop_percent: 100, ..Noise::default() };
                 self.disturb_link(link);
-                self.say(|| format!("FAULT {link:?} is read too slowly"));
+                self.tell(|| format!("{link:?} is read too slowly"));
                 let for_ms = self.random.between(50, 500);
                 self.later(for_ms, Deed::Overflowed(link));
                 true
@@ -167,14 +158,14 @@ impl World {
         if self.random.chance(50) {
             let delay_ms = self.random.between(5, 150);
             self.link(link).delay_ms = delay_ms;
-            self.say(|| format!("FAULT {delay_ms} ms on {link:?}"));
+            self.tell(|| format!("{delay_ms} ms on {link:?}"));
             let for_ms = self.random.between(500, 5_000);
             self.later(for_ms, Deed::Quiet(link));
         } else {
             let for_ms =
                 if self.random.chance(50) { self.random.between(100, 700) } else { self.random.between(700, 5_000) };
             self.link(link).stalled_until_ms = self.now_ms + for_ms;
-            self.say(|| format!("FAULT {link:?} stalls for {for_ms} ms"));
+            self.tell(|| format!("{link:?} stalls for {for_ms} ms"));
             self.later(for_ms, Deed::Look);
         }
         self.disturb_link(link);
@@ -192,108 +183,13 @@ impl World {
             _ => vec![link],
         };
         let for_ms = if self.random.chance(60) { self.random.up_to(300) } else { self.random.between(500, 3 * TTL_MS) };
-        self.say(|| format!("FAULT {node:?} loses {links:?} for {for_ms} ms"));
+        self.tell(|| format!("{node:?} loses {links:?} for {for_ms} ms"));
         for link in links {
             self.cut(link);
             self.later(for_ms, Deed::Connect(link));
         }
         self.disturb(node);
         true
-    }
-
-    fn stop_broker(&mut self, disk: Disk) -> bool {
-        if !self.broker.up {
-            return false;
-        }
-        let for_ms = match self.random.up_to(9) {
-            0..=4 => self.random.between(20, 400),
-            5..=8 => self.random.between(1_000, 5 * TTL_MS / 2),
-            _ => self.random.between(5 * TTL_MS, 10 * TTL_MS),
-        };
-        self.say(|| format!("FAULT the broker stops for {for_ms} ms, then its disk is {}", disk.words()));
-        self.broker.up = false;
-        for link in 0..self.links.len() {
-            self.cut(LinkId(link));
-        }
-        self.oracle.registry_disturbed(self.now_ms);
-        self.later(for_ms, Deed::BrokerReturns(disk));
-        true
-    }
-
-    fn return_broker(&mut self, disk: Disk) {
-        self.say(|| format!("the broker returns, its disk {}", disk.words()));
-        self.broker.up = true;
-        match disk {
-            Disk::Intact => {}
-            Disk::WithoutTail(count) => {
-                if let Some(stream) = &mut self.broker.stream {
-                    stream.lose_tail(count);
-                }
-                self.truth.forget_ends();
-                self.remember_tail();
-            }
-            Disk::Empty => {
-                self.broker.stream = None;
-                self.truth.forget_ends();
-            }
-            Disk::Copy(stream) => {
-                self.broker.stream = Some(*stream);
-                self.truth.forget_ends();
-                self.remember_tail();
-            }
-        }
-        self.oracle.registry_disturbed(self.now_ms);
-        for link in 0..self.links.len() {
-            let after_ms = self.random.up_to(500);
-            self.later(after_ms, Deed::Connect(LinkId(link)));
-        }
-    }
-
-    fn may_break_log(&self) -> bool {
-        self.broker.up && self.oracle.logs_broken < LOGS_BROKEN_MAX && self.broker.stream.is_some()
-    }
-
-    fn truncate_log(&mut self) -> bool {
-        let held = self.broker.stream.as_ref().map_or(0, Stream::len);
-        if !self.may_break_log() || held < 3 {
-            return false;
-        }
-        self.oracle.logs_broken += 1;
-        let count = usize::try_from(self.random.between(1, 8)).unwrap_or(1);
-        self.stop_broker(Disk::WithoutTail(count))
-    }
-
-    fn replace_log(&mut self) -> bool {
-        if !self.may_break_log() {
-            return false;
-        }
-        self.oracle.logs_broken += 1;
-        match self.random.up_to(2) {
-            0 => self.stop_broker(Disk::Empty),
-            1 if !self.broker.copies.is_empty() => {
-                let copy = self.random.below(self.broker.copies.len());
-                let copy = Box::new(self.broker.copies[copy].clone());
-                self.stop_broker(Disk::Copy(copy))
-            }
-            _ => {
-                self.say(|| "FAULT the stream is deleted".to_owned());
-                self.broker.stream = None;
-                self.truth.forget_ends();
-                self.end_readers();
-                self.oracle.registry_disturbed(self.now_ms);
-                true
-            }
-        }
-    }
-
-    /// Somebody copies the broker's disk.
-    pub(crate) fn copy_disk(&mut self) {
-        if let Some(stream) = self.broker.stream.clone().filter(|stream| stream.len() > 1) {
-            if self.broker.copies.len() == COPIES_MAX {
-                self.broker.copies.remove(0);
-            }
-            self.broker.copies.push(stream);
-        }
     }
 
     fn restart_agent(&mut self, least_ms: u64, most_ms: u64) -> bool {
@@ -309,7 +205,7 @@ impl World {
             self.later(2 * TTL_MS, Deed::GiveUp(link));
         }
         let after_ms = self.random.between(least_ms, most_ms);
-        self.say(|| format!("FAULT agent {id} restarts after {after_ms} ms"));
+        self.tell(|| format!("agent {id} restarts after {after_ms} ms"));
         // One in ten never comes back.
         if !self.random.chance(10) {
             self.later(after_ms, Deed::StartAgent(id, host, specs));
@@ -318,7 +214,7 @@ impl World {
     }
 
     fn freeze(&mut self, node: NodeId, for_ms: u64) {
-        self.say(|| format!("FAULT {node:?} freezes for {for_ms} ms"));
+        self.tell(|| format!("{node:?} freezes for {for_ms} ms"));
         self.process_mut(node).frozen = true;
         self.later(for_ms, Deed::Thaw(node));
     }
@@ -345,7 +241,7 @@ impl World {
         };
         let spec = self.agents[first].claims[&claim].spec.clone();
         let key = (spec.service.clone(), spec.instance.clone());
-        self.say(|| format!("FAULT process {second} gets an instance of process {first}"));
+        self.tell(|| format!("process {second} gets an instance of process {first}"));
         self.oracle.contested.insert(key);
         self.register(second, spec);
         true
@@ -367,7 +263,7 @@ impl World {
         if self.random.chance(50) {
             specs = vec![super::agents::spec("orders", &format!("{id}-second"), 9_000)];
         }
-        self.say(|| format!("FAULT agent {id} runs twice"));
+        self.tell(|| format!("agent {id} runs twice"));
         self.start_agent(&id, host, specs);
         true
     }
@@ -379,16 +275,16 @@ impl World {
                 let by_ms = if self.random.chance(10) { 72 * HOUR_MS } else { by_ms };
                 let host = self.random.below(6);
                 self.oracle.step_host_clock(host, by_ms);
-                self.say(|| format!("FAULT the clock of host {host} steps by {by_ms} ms"));
+                self.tell(|| format!("the clock of host {host} steps by {by_ms} ms"));
             }
             Fault::RegistryClockStep => {
                 let index = self.random.below(self.registries.len());
                 self.registries[index].clock_ms += by_ms;
-                self.say(|| format!("FAULT the clock of r{index} steps by {by_ms} ms"));
+                self.tell(|| format!("the clock of r{index} steps by {by_ms} ms"));
             }
             _ => {
                 self.broker.clock_ms += by_ms;
-                self.say(|| format!("FAULT the broker's clock steps by {by_ms} ms"));
+                self.tell(|| format!("the broker's clock steps by {by_ms} ms"));
             }
         }
         true
@@ -415,7 +311,7 @@ impl World {
             if self.random.chance(60) { self.random.up_to(1_500) } else { self.random.between(1_500, 5 * TTL_MS) };
         for index in 0..self.registries.len() {
             if (all || index == one) && self.registries[index].process.running {
-                self.say(|| format!("FAULT r{index} restarts after {after_ms} ms"));
+                self.tell(|| format!("r{index} restarts after {after_ms} ms"));
                 self.stop_registry(index);
                 let spread_ms = self.random.up_to(300);
                 self.later(after_ms + spread_ms, Deed::StartRegistry(index));
@@ -433,7 +329,7 @@ impl World {
             let for_ms = self.random.between(100, 9_000);
             self.freeze(NodeId::Consumer(index), for_ms);
         } else {
-            self.say(|| format!("FAULT consumer {index} restarts"));
+            self.tell(|| format!("consumer {index} restarts"));
             self.stop_consumer(index);
             let after_ms = self.random.up_to(1_000);
             self.later(after_ms, Deed::StartConsumer(index));
@@ -448,6 +344,7 @@ impl World {
         if !self.broker.up {
             self.return_broker(Disk::Intact);
         }
+        self.mend_servers();
         for link in (0..self.links.len()).map(LinkId) {
             if !self.links[link.0].is_sound(self.now_ms) {
                 self.cut(link);
@@ -481,16 +378,5 @@ impl World {
             }
         }
         self.look_at_health();
-    }
-}
-
-impl Disk {
-    fn words(&self) -> &'static str {
-        match self {
-            Self::Intact => "intact",
-            Self::WithoutTail(_) => "without its tail",
-            Self::Empty => "empty",
-            Self::Copy(_) => "an older copy",
-        }
     }
 }

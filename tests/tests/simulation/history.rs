@@ -1,17 +1,19 @@
 //! One history: how it begins, what happens in each step, and what must be so once everything is mended.
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use muster_agent::core::status::Status;
 use muster_discovery::core::io::Scope;
 use muster_schemas::pulse::CatalogState;
 use muster_schemas::{AgentId, Revision, ServiceName};
 
 use super::agents::{Key, spec};
 use super::coverage::{Coverage, Fault};
+use super::plan::{AGENTS, Part, Plan, STEPS};
+use super::random::Random;
 use super::world::{Trace, World};
 
-/// Steps of a history: each is an operation, a fault, or time.
-pub(crate) const STEPS: u64 = 300;
 /// How long it may take after the last fault until everything is as it should be. A log that has to recover and a view
 /// that waits for a log that is not coming back take the longest.
 const SETTLED_WITHIN_MS: u64 = 60_000;
@@ -23,7 +25,6 @@ const FORGOTTEN_MS: u64 = 7_000;
 const STILL_MS: u64 = 3_000;
 
 const SERVICES: [&str; 3] = ["orders", "users", "user.rpc"];
-const AGENTS: usize = 5;
 
 pub(crate) fn services() -> Vec<ServiceName> {
     SERVICES.iter().map(|name| ServiceName::new(name).expect("a name")).collect()
@@ -32,80 +33,126 @@ pub(crate) fn services() -> Vec<ServiceName> {
 /// A history that broke an invariant.
 #[derive(Debug)]
 pub(crate) struct Broken {
-    pub(crate) seed: u64,
+    pub(crate) plan: Plan,
     pub(crate) failure: String,
+    /// The step in which that was seen.
+    pub(crate) last_step: u64,
+    /// What was done, and what happened last, if that was kept.
+    pub(crate) story: Vec<String>,
     pub(crate) last: Vec<String>,
 }
 
-/// Runs the history of a seed.
-///
-/// # Errors
-/// An invariant was broken.
-pub(crate) fn run(seed: u64, trace: Trace) -> Result<Coverage, Broken> {
-    let mut history = History::begin(seed, trace);
-    history.live();
-    history.conclude();
-    let mut world = history.world;
-    match world.failure.take() {
-        None => Ok(history.summary),
-        Some(failure) => {
-            let last = match world.trace {
-                Trace::Kept(lines) => lines.into(),
-                Trace::Off | Trace::Printed => Vec::new(),
-            };
-            Err(Broken { seed, failure, last })
-        }
+impl Broken {
+    /// Which invariant: two failures of one invariant are taken for the same.
+    pub(crate) fn invariant(&self) -> &str {
+        self.failure.split_once(':').map_or("", |(invariant, _)| invariant)
     }
 }
 
+/// Runs a history; a panic of a core breaks an invariant, too.
+///
+/// # Errors
+/// An invariant was broken.
+pub(crate) fn try_run(plan: &Plan, trace: Trace) -> Result<Coverage, Broken> {
+    let ran = catch_unwind(AssertUnwindSafe(|| run(plan, trace)));
+    ran.unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<String>().cloned();
+        let words = words.or_else(|| panic.downcast_ref::<&str>().map(|words| (*words).to_owned()));
+        let failure = format!("panic: {}", words.unwrap_or_default());
+        Err(Broken { plan: plan.clone(), failure, last_step: STEPS, story: Vec::new(), last: Vec::new() })
+    })
+}
+
+fn run(plan: &Plan, trace: Trace) -> Result<Coverage, Broken> {
+    let mut history = History::begin(plan.clone(), trace);
+    history.live();
+    history.conclude();
+    let History { mut world, last_step, summary, .. } = history;
+    let Some(failure) = world.failure.take() else { return Ok(summary) };
+    let (story, last) = match world.trace {
+        Trace::Kept { story, last } => (story, last.into()),
+        Trace::Off | Trace::Printed => Default::default(),
+    };
+    Err(Broken { plan: plan.clone(), failure, last_step, story, last })
+}
+
 struct History {
+    plan: Plan,
     world: World,
     faults: Vec<Fault>,
     fault_percent: u64,
+    last_step: u64,
     summary: Coverage,
 }
 
 impl History {
-    fn begin(seed: u64, trace: Trace) -> Self {
-        let mut world = World::new(seed, trace);
+    fn begin(plan: Plan, trace: Trace) -> Self {
+        let mut world = World::new(plan.seed, trace);
         // Not everything at once: what always hurts hides what hurts now and then.
         let percent = world.random.pick(&[20, 35, 60]).unwrap_or(35);
         let faults = Fault::ALL.into_iter().filter(|_| world.random.chance(percent)).collect();
         let fault_percent = world.random.between(5, 35);
-        world.add_registry();
-        world.add_registry();
+        world.servers.is_cluster = world.random.chance(50);
+        world.servers.tells = world.random.chance(60);
+        for _ in 0..world.random.pick(&[2, 2, 3]).unwrap_or(2) {
+            world.add_registry();
+        }
         for scope in [Scope::Everything, Scope::Service(service("orders")), Scope::Service(service("orders"))] {
             world.add_consumer(scope);
         }
-        for host in 0..AGENTS {
-            let id = AgentId::new(&format!("a{host}")).expect("a name");
-            let count = world.random.between(1, 2);
-            let specs = (0..count).map(|number| {
-                let service = SERVICES[world.random.below(SERVICES.len())];
-                let port = u16::try_from(world.random.between(8_000, 8_015)).unwrap_or(8_000);
-                spec(service, &format!("{id}-{number}"), port)
-            });
-            let specs = specs.collect();
-            world.start_agent(&id, host, specs);
+        let mut history = Self { plan, world, faults, fault_percent, last_step: 0, summary: Coverage::default() };
+        for agent in 0..AGENTS {
+            history.in_part(Part::Agent(agent), Self::start_agent);
         }
-        Self { world, faults, fault_percent, summary: Coverage::default() }
+        history
+    }
+
+    /// Does a part of the plan, with the chances of that part.
+    fn in_part(&mut self, part: Part, act: impl FnOnce(&mut Self)) {
+        if self.plan.has(part) {
+            let random = std::mem::replace(&mut self.world.random, self.plan.random(part));
+            act(self);
+            self.world.random = random;
+        }
+    }
+
+    fn start_agent(&mut self) {
+        let world = &mut self.world;
+        let host = world.agents.len();
+        let id = AgentId::new(&format!("a{host}")).expect("a name");
+        let count = world.random.between(1, 2);
+        let specs = (0..count).map(|number| {
+            let service = SERVICES[world.random.below(SERVICES.len())];
+            let port = u16::try_from(world.random.between(8_000, 8_015)).unwrap_or(8_000);
+            spec(service, &format!("{id}-{number}"), port)
+        });
+        let specs = specs.collect();
+        world.start_agent(&id, host, specs);
     }
 
     fn live(&mut self) {
         let pause_ms = self.world.random.between(0, 8_000);
         self.world.run_until(pause_ms);
         for step in 0..STEPS {
-            self.world.say(|| format!("--- step {step}"));
-            self.act();
-            let pause_ms = match self.world.random.up_to(99) {
-                0..70 => self.world.random.up_to(100),
-                70..96 => self.world.random.between(100, 400),
-                _ => self.world.random.between(1_000, 3_000),
-            };
+            self.last_step = step;
+            let pause_ms = Self::pause_ms(&mut self.plan.random(Part::Step(step)));
+            if self.plan.has(Part::Step(step)) {
+                self.world.say(|| format!("--- step {step}"));
+                self.in_part(Part::Step(step), Self::act);
+            }
             self.pass(pause_ms);
             if self.world.failure.is_some() {
                 return;
             }
+        }
+        self.last_step = STEPS;
+    }
+
+    fn pause_ms(random: &mut Random) -> u64 {
+        match random.up_to(99) {
+            0..70 => random.up_to(100),
+            70..98 => random.between(100, 400),
+            _ => random.between(1_000, 3_000),
         }
     }
 
@@ -205,10 +252,13 @@ impl History {
         })
     }
 
+    /// Of two processes under one agent id one has been told to end. One that vouches for nothing (others have registered all
+    /// that it wants) sends no heartbeats: it is told when it does.
     fn wrong_agents(&self) -> Option<String> {
         let mut ids = BTreeSet::new();
         for (index, agent) in self.world.agents.iter().enumerate().filter(|(_, agent)| agent.process.running) {
-            if !ids.insert(agent.id.clone()) {
+            let vouches = agent.claims.values().any(|claim| claim.status.as_ref().is_some_and(Status::is_registered));
+            if vouches && !ids.insert(agent.id.clone()) {
                 return Some(format!("agent {} still runs twice, as process {index} too", agent.id));
             }
         }

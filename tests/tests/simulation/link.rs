@@ -37,6 +37,8 @@ pub(crate) struct Noise {
 pub(crate) struct Link {
     pub(crate) node: NodeId,
     pub(crate) role: Role,
+    /// The broker server that it is to.
+    pub(crate) server: usize,
     pub(crate) up: bool,
     /// Raised by every break: what was under way then does not arrive.
     pub(crate) life: u32,
@@ -54,6 +56,7 @@ impl Link {
         Self {
             node,
             role,
+            server: 0,
             up: false,
             life: 0,
             delay_ms: 0,

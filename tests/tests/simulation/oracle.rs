@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use muster_registry::core::catalog::{Folded, News, Outcome};
 use muster_schemas::entry::IntentKind;
 use muster_schemas::pulse::{CatalogState, Pulse};
-use muster_schemas::{AgentId, Cause, Change, ChangeKind, EpochId, EventKind, Instance, Revision};
+use muster_schemas::{AgentId, Cause, Change, ChangeKind, EpochId, EventKind, Instance, Revision, Timestamp};
 
 use super::agents::{Claim, Key, TTL_MS};
 use super::link::{NodeId, Role};
-use super::registries::Registry;
+use super::registries::{Registry, UNREACHABLE_LIMIT_MS};
 use super::stream::Stored;
 use super::views::Seen;
 use super::world::World;
@@ -37,6 +37,8 @@ pub(crate) struct Oracle {
     pub(crate) contested_agents: BTreeSet<AgentId>,
     /// What an operator evicted, and when that was last in force.
     evicted: BTreeMap<Key, u64>,
+    /// What an operator put into maintenance, and until when.
+    pub(crate) maintained: BTreeMap<Key, Option<Timestamp>>,
     /// How often the log was harmed.
     pub(crate) logs_broken: u64,
     /// When something was last done to a registry or to the log.
@@ -49,6 +51,8 @@ pub(crate) struct Oracle {
     lost: BTreeMap<EpochId, Vec<(usize, u32)>>,
     /// Those of which nobody is left who does.
     forgotten: BTreeSet<EpochId>,
+    /// From when to when no route led to a server last.
+    healed_ms: BTreeMap<usize, (u64, u64)>,
 }
 
 impl Oracle {
@@ -77,6 +81,10 @@ impl Oracle {
         self.registries_well_since_ms = None;
     }
 
+    pub(crate) fn healed(&mut self, server: usize, cut_ms: (u64, u64)) {
+        self.healed_ms.insert(server, cut_ms);
+    }
+
     pub(crate) fn is_calm(&self, now_ms: u64, for_ms: u64) -> bool {
         now_ms.saturating_sub(self.disturbed_ms) > for_ms
     }
@@ -95,9 +103,12 @@ impl World {
         let now_ms = self.now_ms;
         for index in 0..self.agents.len() {
             let agent = &self.agents[index];
-            let well = self.broker.up && agent.is_connected() && self.links[agent.link.0].is_sound(now_ms);
-            let since_ms = agent.healthy_since_ms.unwrap_or(now_ms);
-            self.agents[index].healthy_since_ms = well.then_some(since_ms);
+            let sound = self.broker.up && agent.is_connected() && self.links[agent.link.0].is_sound(now_ms);
+            let well = sound && self.has_stream(agent.link);
+            let (sound_ms, well_ms) =
+                (agent.sound_since_ms.unwrap_or(now_ms), agent.healthy_since_ms.unwrap_or(now_ms));
+            self.agents[index].sound_since_ms = sound.then_some(sound_ms);
+            self.agents[index].healthy_since_ms = well.then_some(well_ms);
         }
         for index in 0..self.registries.len() {
             let since_ms = self.registries[index].well_since_ms.unwrap_or(now_ms);
@@ -112,7 +123,10 @@ impl World {
         let registry = &self.registries[index];
         let roles = [Role::Log, Role::Output, Role::Queries, Role::Proposals];
         registry.process.is_active()
-            && roles.iter().all(|role| self.links[registry.link(*role).0].is_sound(self.now_ms))
+            && roles
+                .iter()
+                .map(|role| registry.link(*role))
+                .all(|link| self.links[link.0].is_sound(self.now_ms) && self.has_stream(link))
     }
 
     /// Well for so long, without a break.
@@ -192,7 +206,7 @@ impl World {
         };
         match change.cause {
             Cause::Deregistered => self.judge_deregistration(&what, change),
-            Cause::Expired | Cause::CarriedOver => self.judge_expiry(&what, change, before),
+            Cause::Expired | Cause::CarriedOver => self.judge_expiry(&what, change, before, stored),
             Cause::Evicted => {
                 let key = (change.service.clone(), change.instance.clone());
                 if !self.oracle.evicted.contains_key(&key) {
@@ -216,13 +230,40 @@ impl World {
         }
     }
 
-    fn judge_expiry(&mut self, what: &str, change: &Change, before: &Instance) {
+    fn judge_expiry(&mut self, what: &str, change: &Change, before: &Instance, stored: &Stored) {
         self.coverage.expired += 1;
         let key = (before.service().clone(), before.id().clone());
         let Some(process) = self.process_of(before) else { return };
         if self.is_well_for(process, TTL_MS) && self.agents[process].wants(&key) && !self.is_contested(process, &key) {
             self.fail(format!("I1: {what} was removed, and lives in process {process}: {change:?}"));
         }
+        let is_fresh = stored.subject.contains(".event.expire.");
+        if is_fresh
+            && self.lives_behind_a_cut(process)
+            && self.agents[process].wants(&key)
+            && !self.is_contested(process, &key)
+        {
+            self.fail(format!("I1: {what} was removed, and lives in process {process} behind a cut: {change:?}"));
+        }
+    }
+
+    /// Whether it lives where the stream is out of reach, or was until lately, and that for less than the limit: a partition
+    /// looks like death, and is not. Whoever went there just before the cut nobody can know to be there.
+    fn lives_behind_a_cut(&self, process: usize) -> bool {
+        let agent = &self.agents[process];
+        let server = self.links[agent.link.0].server;
+        let Some(sound_since_ms) = agent.sound_since_ms else { return false };
+        // The limit counts from when the server was heard last.
+        let limit_ms = UNREACHABLE_LIMIT_MS - TTL_MS;
+        let is_known = |since_ms: u64, until_ms: u64| {
+            until_ms.saturating_sub(since_ms) < limit_ms && sound_since_ms + TTL_MS <= since_ms
+        };
+        let cut_since_ms = self.servers.isolated.filter(|(isolated, _)| *isolated == server).map(|(_, ms)| ms);
+        let healed = self.oracle.healed_ms.get(&server).copied();
+        let healed = healed.filter(|(_, healed_ms)| self.now_ms.saturating_sub(*healed_ms) < TTL_MS);
+        self.now_ms.saturating_sub(sound_since_ms) >= TTL_MS
+            && cut_since_ms.is_none_or(|since_ms| is_known(since_ms, self.now_ms))
+            && healed.is_none_or(|(since_ms, healed_ms)| is_known(since_ms, healed_ms))
     }
 
     fn is_contested(&self, process: usize, key: &Key) -> bool {
@@ -270,6 +311,7 @@ impl World {
     /// Nobody who lives is missing where absence would prove something.
     pub(crate) fn judge_presence(&mut self) {
         self.look_at_evictions();
+        self.judge_intents();
         let Some(stream) = &self.broker.stream else { return };
         let well_ms = self.oracle.registries_well_since_ms.map(|since_ms| self.now_ms.saturating_sub(since_ms));
         if stream.catalog.state() != CatalogState::Ready || well_ms.is_none_or(|ms| ms < REGISTRY_WELL_MS) {
@@ -280,7 +322,9 @@ impl World {
             .into_iter()
             .find(|(_, (service, instance))| stream.catalog.instance(service, instance).is_none());
         if let Some((process, (service, instance))) = missing {
-            self.fail(format!("I1: {service}/{instance} lives in process {process} and is not registered"));
+            self.fail(format!(
+                "I6: {service}/{instance} was confirmed, lives in process {process}, and is not registered"
+            ));
         }
     }
 
@@ -295,10 +339,7 @@ impl World {
     }
 
     /// Whoever publishes a change, it is the same, byte for byte.
-    pub(crate) fn judge_published_change(&mut self, payload: &[u8]) {
-        let Ok(change) = serde_json::from_slice::<Change>(payload) else {
-            return self.fail("a change is not understood");
-        };
+    pub(crate) fn judge_published_change(&mut self, change: &Change, payload: &[u8]) {
         let same = |made: &Change| serde_json::to_vec(made).is_ok_and(|bytes| bytes == payload);
         let facts = self.truth.at(Revision(change.epoch, change.revision));
         if !facts.iter().filter_map(|fact| fact.change.as_ref()).any(|made| same(made)) {
@@ -310,16 +351,13 @@ impl World {
     }
 
     /// A pulse says that every change up to its end was sent before it.
-    pub(crate) fn judge_published_pulse(&mut self, payload: &[u8]) {
+    pub(crate) fn judge_published_pulse(&mut self, pulse: &Pulse) {
         // One that has just come to the log's end leaves what it folded on the way to the others.
         let served_ms = self.registries.iter().map(|registry| registry.served_ms).max().unwrap_or(0);
         let calm_since_ms = self.oracle.disturbed_ms.max(served_ms) + CALM_MS;
         if self.now_ms < calm_since_ms {
             return;
         }
-        let Ok(pulse) = serde_json::from_slice::<Pulse>(payload) else {
-            return self.fail("a pulse is not understood");
-        };
         for (service, revision) in &pulse.services {
             let made = self.oracle.changes.get(&(pulse.epoch, *revision));
             if made.is_some_and(|(made_ms, published)| *made_ms > calm_since_ms && !published) {

@@ -61,11 +61,16 @@ struct Batch {
     left: usize,
 }
 
+/// How long an unreachable server keeps what its agents vouch for.
+pub(crate) const UNREACHABLE_LIMIT_MS: u64 = 8_000;
+
 /// Durations of the registries: the contract's, but for the longest waits.
 pub(crate) fn timing() -> Timing {
     Timing {
         tick_ms: 50,
         recover_ms: 6_000,
+        unreachable_limit_ms: UNREACHABLE_LIMIT_MS,
+        verify_replicated_ms: Timing::default().verify_ms,
         announce_again_ms: 8_000,
         announced_settle_ms: 3_000,
         checkpoint_ms: 4_000,
@@ -165,8 +170,14 @@ impl World {
                 let tick_ms = self.registries[index].timing.tick_ms;
                 self.remind(NodeId::Registry(index), self.now_ms + tick_ms, Work::Tick);
             }
-            Work::Connected(Role::Log) => self.step_replica(index, Input::LogConnected(true), &mut effects),
-            Work::Connected(Role::Output) => self.step_replica(index, Input::PublishConnected(true), &mut effects),
+            Work::Connected(Role::Log) => {
+                self.tell_servers(index, &mut effects);
+                self.step_replica(index, Input::LogConnected(true), &mut effects);
+            }
+            Work::Connected(Role::Output) => {
+                self.tell_servers(index, &mut effects);
+                self.step_replica(index, Input::PublishConnected(true), &mut effects);
+            }
             Work::Connected(Role::Queries) => {
                 let (link, serving) = (self.registries[index].link(Role::Queries), self.registries[index].serving);
                 self.send(link, Packet::Serve(serving));
@@ -175,9 +186,11 @@ impl World {
             Work::Heartbeat(subject, payload) => {
                 self.step_replica(index, Input::Heartbeat { subject: &subject, payload: &payload }, &mut effects);
             }
+            Work::Advisory(payload) => self.step_replica(index, Input::Advisory(&payload), &mut effects),
+            Work::ServerAnswered(payload) => self.step_replica(index, Input::ServerAnswered(&payload), &mut effects),
             Work::HeartbeatsLost => self.step_replica(index, Input::HeartbeatsLost, &mut effects),
-            Work::Change(payload) => self.step_replica(index, Input::ChangeHeard(&payload), &mut effects),
-            Work::Pulse(payload) => self.step_replica(index, Input::PulseHeard(&payload), &mut effects),
+            Work::Change(payload, _) => self.step_replica(index, Input::ChangeHeard(&payload), &mut effects),
+            Work::Pulse(payload, _) => self.step_replica(index, Input::PulseHeard(&payload), &mut effects),
             Work::Beacon(payload) => self.step_replica(index, Input::BeaconHeard(&payload), &mut effects),
             Work::Record { reader, stored } => {
                 let record = stored.record();
@@ -196,6 +209,12 @@ impl World {
             Work::Connected(_) | Work::Heard { .. } | Work::SlowConsumer | Work::Wake(_) => {}
         }
         self.settle_registry(index, &mut effects);
+    }
+
+    fn tell_servers(&mut self, index: usize, effects: &mut Effects) {
+        let [log, output] = self.names_of_servers(index);
+        let is_cluster = self.servers.is_cluster;
+        self.step_replica(index, Input::ConnectedTo { servers: &[&log, &output], is_cluster }, effects);
     }
 
     pub(crate) fn step_replica(&mut self, index: usize, input: Input<'_>, effects: &mut Effects) {
@@ -234,6 +253,7 @@ impl World {
             Effect::Probe { probe, agent } => {
                 self.ask_agent(index, Purpose::Probe(probe), &agent, Verb::Probe, bytes::Bytes::new());
             }
+            Effect::AskServers => self.ask_servers(index),
             Effect::Announce { request, agent, payload } => {
                 self.ask_agent(index, Purpose::Announce(request), &agent, Verb::Announce, payload);
             }
@@ -421,8 +441,8 @@ fn log_facts(facts: &Facts) -> LogFacts<'_> {
         created_at: facts.created_at,
         first_sequence: facts.first_sequence,
         last_sequence: facts.last_sequence,
-        replicas: 1,
-        servers: &[],
+        replicas: facts.servers.len().max(1),
+        servers: &facts.servers,
         epochs: facts.epochs.iter().map(|stored| stored.record()).collect(),
         own: facts.own.as_ref().map(|stored| stored.record()),
     }

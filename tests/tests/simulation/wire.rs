@@ -3,8 +3,9 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use muster_schemas::Timestamp;
+use muster_schemas::pulse::Pulse;
 use muster_schemas::subject::Verb;
+use muster_schemas::{Change, Timestamp};
 
 use super::link::Role;
 use super::stream::Stored;
@@ -40,6 +41,8 @@ pub(crate) struct Facts {
     pub(crate) created_at: Timestamp,
     pub(crate) first_sequence: u64,
     pub(crate) last_sequence: u64,
+    /// Those that hold a copy; none on a single broker.
+    pub(crate) servers: Vec<String>,
     pub(crate) epochs: Vec<Rc<Stored>>,
     pub(crate) own: Option<Rc<Stored>>,
 }
@@ -68,8 +71,11 @@ pub(crate) enum Work {
     Disconnected(Role),
     Heartbeat(Rc<str>, Bytes),
     HeartbeatsLost,
-    Change(Bytes),
-    Pulse(Bytes),
+    Advisory(Bytes),
+    ServerAnswered(Bytes),
+    /// With what consumers read in it: it is the same for all of them.
+    Change(Bytes, Rc<Change>),
+    Pulse(Bytes, Rc<Pulse>),
     Beacon(Bytes),
     Record {
         reader: u64,

@@ -14,6 +14,7 @@ use super::link::{Link, LinkId, NodeId, Role};
 use super::oracle::Oracle;
 use super::random::Random;
 use super::registries::Registry;
+use super::servers::Servers;
 use super::truth::Truth;
 use super::wire::{Packet, Work};
 
@@ -33,29 +34,45 @@ pub(crate) enum Event {
     Deed(Deed),
 }
 
-#[derive(Debug)]
-struct Scheduled {
-    at: Reverse<(u64, u64)>,
-    event: Event,
+/// What will happen, in the order of its time; at the same time in the order in which it was scheduled.
+#[derive(Debug, Default)]
+struct Schedule {
+    /// Small, for they are moved a lot: time, number, and which of the events.
+    order: BinaryHeap<Reverse<(u64, u64, usize)>>,
+    events: Vec<Option<Event>>,
+    free: Vec<usize>,
+    scheduled: u64,
 }
 
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        self.at == other.at
+impl Schedule {
+    fn add(&mut self, at_ms: u64, event: Event) {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.events.push(None);
+            self.events.len() - 1
+        });
+        self.events[place] = Some(event);
+        self.scheduled += 1;
+        self.order.push(Reverse((at_ms, self.scheduled, place)));
     }
-}
 
-impl Eq for Scheduled {}
-
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
+    /// The next one, if its time has come.
+    fn next(&mut self, end_ms: u64) -> Option<(u64, Event)> {
+        loop {
+            let Reverse((at_ms, ..)) = *self.order.peek()?;
+            if at_ms > end_ms {
+                return None;
+            }
+            let Reverse((_, _, place)) = self.order.pop()?;
+            self.free.push(place);
+            if let Some(event) = self.events[place].take() {
+                return Some((at_ms, event));
+            }
+        }
     }
-}
 
-impl Ord for Scheduled {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.at.cmp(&other.at)
+    /// Deeds that are still to come do not.
+    fn drop_deeds(&mut self) {
+        self.events.iter_mut().for_each(|event| drop(event.take_if(|event| matches!(event, Event::Deed(_)))));
     }
 }
 
@@ -96,6 +113,7 @@ pub(crate) struct World {
     pub(crate) random: Random,
     pub(crate) subjects: Subjects,
     pub(crate) broker: Broker,
+    pub(crate) servers: Servers,
     pub(crate) links: Vec<Link>,
     pub(crate) registries: Vec<Registry>,
     pub(crate) agents: Vec<Agent>,
@@ -106,8 +124,7 @@ pub(crate) struct World {
     pub(crate) trace: Trace,
     /// The first invariant that was broken, and how.
     pub(crate) failure: Option<String>,
-    queue: BinaryHeap<Scheduled>,
-    scheduled: u64,
+    schedule: Schedule,
     pub(crate) happened: u64,
 }
 
@@ -118,6 +135,7 @@ impl World {
             random: Random::new(seed),
             subjects: Subjects::new(Prefix::default(), Namespace::default()),
             broker: Broker::default(),
+            servers: Servers::default(),
             links: Vec::new(),
             registries: Vec::new(),
             agents: Vec::new(),
@@ -127,8 +145,7 @@ impl World {
             coverage: Coverage::default(),
             trace,
             failure: None,
-            queue: BinaryHeap::new(),
-            scheduled: 0,
+            schedule: Schedule::default(),
             happened: 0,
         }
     }
@@ -145,25 +162,22 @@ impl World {
     }
 
     pub(crate) fn schedule(&mut self, at_ms: u64, event: Event) {
-        self.scheduled += 1;
-        self.queue.push(Scheduled { at: Reverse((at_ms.max(self.now_ms), self.scheduled)), event });
+        self.schedule.add(at_ms.max(self.now_ms), event);
     }
 
     /// What was to come of faults does not: everything is mended at once.
     pub(crate) fn drop_scheduled_faults(&mut self) {
-        self.queue.retain(|scheduled| !matches!(scheduled.event, Event::Deed(_)));
+        self.schedule.drop_deeds();
     }
 
     /// Lets time pass.
     pub(crate) fn run_until(&mut self, end_ms: u64) {
-        while let Some(next) = self.queue.peek()
-            && next.at.0.0 <= end_ms
-            && self.failure.is_none()
+        while self.failure.is_none()
+            && let Some((at_ms, event)) = self.schedule.next(end_ms)
         {
-            let Some(next) = self.queue.pop() else { break };
-            self.now_ms = next.at.0.0;
+            self.now_ms = at_ms;
             self.happened += 1;
-            self.happen(next.event);
+            self.happen(event);
         }
         if self.failure.is_none() {
             self.now_ms = end_ms;
@@ -315,10 +329,11 @@ impl World {
 
     /// A connection breaks; its process sees that at once, or when it runs again.
     pub(crate) fn cut(&mut self, link: LinkId) {
-        let cut = self.link(link);
-        if !cut.up {
+        if !self.link(link).up {
             return;
         }
+        self.advise(link, "Read Error");
+        let cut = self.link(link);
         cut.cut();
         let (node, role) = (cut.node, cut.role);
         self.forget_subscriptions(node, role);
@@ -334,6 +349,7 @@ impl World {
         if up || !self.broker.up || !self.process(node).running {
             return;
         }
+        self.choose_server(link);
         self.link(link).up = true;
         let (life, link_life) = (self.process(node).life, self.link(link).life);
         let at_ms = self.now_ms + 2 + self.random.up_to(20);
@@ -341,8 +357,14 @@ impl World {
         self.schedule(at_ms, Event::AtNode { node, life, link: Some((link, link_life)), work });
     }
 
+    /// Something that happens.
     pub(crate) fn say(&mut self, words: impl FnOnce() -> String) {
         self.trace.say(self.now_ms, words);
+    }
+
+    /// Something that is done to those in it: these make up the story.
+    pub(crate) fn tell(&mut self, words: impl FnOnce() -> String) {
+        self.trace.tell(self.now_ms, words);
     }
 }
 
@@ -352,26 +374,41 @@ pub(crate) enum Trace {
     /// Not at all.
     #[default]
     Off,
-    /// The last lines are kept.
-    Kept(VecDeque<String>),
+    /// What is done is kept, and of what happens the last lines.
+    Kept { story: Vec<String>, last: VecDeque<String> },
     /// Every line is printed.
     Printed,
 }
 
-/// How many lines are kept.
+/// How many lines are kept of what happens.
 const LINES_MAX: usize = 120;
 
 impl Trace {
+    pub(crate) fn kept() -> Self {
+        Self::Kept { story: Vec::new(), last: VecDeque::new() }
+    }
+
     fn say(&mut self, now_ms: u64, words: impl FnOnce() -> String) {
         match self {
             Self::Off => {}
-            Self::Kept(lines) => {
-                if lines.len() == LINES_MAX {
-                    lines.pop_front();
+            Self::Kept { last, .. } => {
+                if last.len() == LINES_MAX {
+                    last.pop_front();
                 }
-                lines.push_back(format!("{now_ms:>7} {}", words()));
+                last.push_back(format!("{now_ms:>7} {}", words()));
             }
             Self::Printed => println!("{now_ms:>7} {}", words()),
         }
+    }
+
+    fn tell(&mut self, now_ms: u64, words: impl FnOnce() -> String) {
+        if let Self::Off = self {
+            return;
+        }
+        let words = format!("DEED {}", words());
+        if let Self::Kept { story, .. } = self {
+            story.push(format!("{now_ms:>7} {}", words.trim_start_matches("DEED ")));
+        }
+        self.say(now_ms, || words);
     }
 }
