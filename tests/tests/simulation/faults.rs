@@ -164,7 +164,9 @@ impl World {
         } else {
             let for_ms =
                 if self.random.chance(50) { self.random.between(100, 700) } else { self.random.between(700, 5_000) };
-            self.link(link).stalled_until_ms = self.now_ms + for_ms;
+            let until_ms = self.now_ms + for_ms;
+            let stalled = self.link(link);
+            stalled.stalled_until_ms = stalled.stalled_until_ms.max(until_ms);
             self.tell(|| format!("{link:?} stalls for {for_ms} ms"));
             self.later(for_ms, Deed::Look);
         }

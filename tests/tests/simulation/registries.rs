@@ -68,7 +68,8 @@ pub(crate) const UNREACHABLE_LIMIT_MS: u64 = 8_000;
 pub(crate) fn timing() -> Timing {
     Timing {
         tick_ms: 50,
-        recover_ms: 6_000,
+        // Longer than an agent takes to try once more what was stored before there was an epoch.
+        recover_ms: 9_000,
         unreachable_limit_ms: UNREACHABLE_LIMIT_MS,
         verify_replicated_ms: Timing::default().verify_ms,
         announce_again_ms: 8_000,

@@ -113,10 +113,12 @@ impl Limit {
         }
     }
 
-    /// Of an agent that may be on it. Nobody knows whether it began anew shortly before it was heard first.
+    /// Of an agent that may be on it. Nobody knows whether it began anew shortly before it was heard first. It is not left to
+    /// another replica that hears the server: that one may not know either which server it is, and leave it to this one.
     fn of_possible(server: &Server) -> Self {
         let known = Self::of(server);
-        Self { restarted_at: known.restarted_at.max(server.known_at + RETURN_MS), ..known }
+        let restarted_at = known.restarted_at.max(server.known_at + RETURN_MS);
+        Self { restarted_at, elsewhere_ms: None, ..known }
     }
 
     /// The closer of the two in every respect.

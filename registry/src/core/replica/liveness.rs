@@ -410,6 +410,19 @@ impl Replica {
         false
     }
 
+    /// In a cluster a replica's connections may be on both sides of a cut: whom it does not hear may have moved to the other one,
+    /// where its proposals go. Only a replica that was seen at the log's end after it asked is on the side that counts.
+    fn end_confirmed_since(&self, asked_ms: u64) -> bool {
+        let confirmed_ms = self.continuity.end_confirmed_ms();
+        !self.liveness.leases.is_cluster() || confirmed_ms.is_some_and(|confirmed_ms| confirmed_ms >= asked_ms)
+    }
+
+    /// Decided so long ago that it has to be decided anew.
+    fn is_outdated(&self, given_up: &Convinced) -> bool {
+        let timing = &self.settings.timing;
+        self.now_ms.saturating_sub(given_up.decided_ms) > timing.probe_timeout_ms + timing.propose_rank_ms
+    }
+
     /// The expiries for the next batch: those whose reason still stands.
     pub(super) fn expiries(&mut self, room: usize) -> Vec<EventData> {
         let Some(epoch) = self.catalog.epoch() else {
@@ -419,14 +432,17 @@ impl Replica {
         let taken = self.liveness.convinced.len().min(room.min(BATCH_MAX));
         let convinced: Vec<_> = self.liveness.convinced.drain(..taken).collect();
         for given_up in convinced {
+            if !self.end_confirmed_since(given_up.asked_ms) && !self.is_outdated(&given_up) {
+                self.continuity.hurry(self.now_ms);
+                self.liveness.convinced.push(given_up);
+                continue;
+            }
             let vouching = given_up.instance.vouching();
             let last_sequence = self.catalog.last_sequence(&vouching.service, &vouching.instance);
             let heard_ms = self.liveness.leases.agent(&vouching.agent).and_then(|view| view.heard_ms());
             let was_heard = heard_ms.is_some_and(|heard_ms| heard_ms >= given_up.asked_ms);
             let contradicted = given_up.cause != ExpiryCause::Disowned && was_heard;
-            let stale_ms = self.now_ms.saturating_sub(given_up.decided_ms);
-            let timing = &self.settings.timing;
-            let is_old = stale_ms > timing.probe_timeout_ms + timing.propose_rank_ms || self.is_heard_again(&given_up);
+            let is_old = self.is_outdated(&given_up) || self.is_heard_again(&given_up);
             if last_sequence != Some(given_up.observed_sequence) || contradicted {
                 continue;
             }

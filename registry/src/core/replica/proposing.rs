@@ -329,18 +329,12 @@ impl Replica {
         }
     }
 
-    /// An expiry of the lost log which would remove what lives: its agent has been heard again since, in the same life. If it
-    /// does not vouch for the instance any more, its lease ends as always.
+    /// An expiry that the lost log said, of what somebody registered or carried over as living since: its reason may have gone,
+    /// and if it has not, the lease ends as always, for a fresh one.
     fn outlived(&self, entry: &Entry) -> bool {
         let Entry::Tombstone(tombstone) = entry else { return false };
         let vouching = &tombstone.vouching;
-        let Some(held) = self.catalog.instance(&vouching.service, &vouching.instance) else { return false };
-        let ttl_ms = held.registration.ttl_ms;
-        tombstone.cause == Cause::Expired
-            && self.liveness.leases.agent(&vouching.agent).is_some_and(|agent| {
-                let heard = agent.heard_ms().is_some_and(|ms| self.now_ms.saturating_sub(ms) < ttl_ms);
-                heard && agent.session() == Some(vouching.session)
-            })
+        tombstone.cause == Cause::Expired && self.catalog.instance(&vouching.service, &vouching.instance).is_some()
     }
 
     /// How long the announcements of all agents take at their pace.
