@@ -62,12 +62,12 @@ pub fn instance(service: &str, id: &str) -> Result<Instance, Error> {
         version: None,
         endpoints: Vec::new(),
         tags: Vec::new(),
-        metadata: std::collections::BTreeMap::default(),
+        metadata: muster_schemas::Labels::default(),
         weight: muster_schemas::instance::DEFAULT_WEIGHT,
         locality: None,
         node: None,
         health: muster_schemas::Health::default(),
-        extra: std::collections::BTreeMap::default(),
+        extra: muster_schemas::Extra::new(),
     };
     Ok(Instance { registration, created_revision: 0, modified_revision: 0, maintenance: None })
 }

@@ -59,8 +59,8 @@ impl Filter {
         let registration = &instance.registration;
         (!self.routable || instance.is_routable())
             && self.health_at_worst.is_none_or(|worst| registration.health.status <= worst)
-            && self.version.as_ref().is_none_or(|version| registration.version.as_ref() == Some(version))
-            && self.tags.iter().all(|tag| registration.tags.contains(tag))
+            && self.version.as_ref().is_none_or(|version| registration.version.as_deref() == Some(version.as_str()))
+            && self.tags.iter().all(|tag| registration.tags.iter().any(|known| known == tag))
     }
 
     pub(crate) fn lets_everything_through(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::change::Change;
 use crate::event::{Event, EventData};
 use crate::name::Namespace;
 use crate::refusal::Refusal;
@@ -63,3 +64,32 @@ impl Event {
         serde_json::to_vec(&envelope).unwrap_or_default()
     }
 }
+
+impl Change {
+    /// The change's bytes, as serde would write them. `value` is the bytes of [`Change::value`], if whoever has the instance
+    /// has written it already: it is by far the largest part.
+    #[must_use]
+    pub fn encode(&self, value: Option<&[u8]>) -> Vec<u8> {
+        // Serialising plain data with string keys into memory cannot fail.
+        // What others wrote into these might hold the same letters.
+        let is_plain = self.value.is_some() && self.evidence.is_none() && self.extra.is_empty();
+        let Some(value) = value.filter(|_| is_plain) else {
+            return serde_json::to_vec(self).unwrap_or_default();
+        };
+        let mut bytes = Vec::with_capacity(value.len() + CHANGE_BYTES);
+        let without = Self { value: None, ..self.clone() };
+        let _ = serde_json::to_writer(&mut bytes, &without);
+        // No other text can hold this: a quotation mark in a text is escaped.
+        let place = bytes.windows(NO_VALUE.len()).position(|window| window == NO_VALUE);
+        if let Some(place) = place {
+            let null = place + NO_VALUE.len() - 4;
+            bytes.splice(null..null + 4, value.iter().copied());
+        }
+        bytes
+    }
+}
+
+/// What stands in a change without a value.
+const NO_VALUE: &[u8] = b"\"value\":null";
+/// More than the rest of a change takes as a rule.
+const CHANGE_BYTES: usize = 512;

@@ -26,6 +26,9 @@ pub enum Entry {
     Intent(Arc<Intent>),
 }
 
+/// More than most entries take.
+const ENTRY_BYTES: usize = 1_024;
+
 impl Entry {
     /// The service that the entry is about.
     #[must_use]
@@ -51,8 +54,10 @@ impl Entry {
     /// unknown fields after them in byte order.
     #[must_use]
     pub fn canonical_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(ENTRY_BYTES);
         // Serialising plain data with string keys into memory cannot fail.
-        serde_json::to_vec(self).unwrap_or_default()
+        let _ = serde_json::to_writer(&mut bytes, self);
+        bytes
     }
 
     /// The entry's share of the catalog's digest.
@@ -60,6 +65,12 @@ impl Entry {
     pub fn digest(&self) -> Digest {
         Digest::of_bytes(&self.canonical_bytes())
     }
+}
+
+/// The bytes of the instance in the canonical bytes of its entry.
+#[must_use]
+pub fn instance_of(canonical: &[u8]) -> Option<&[u8]> {
+    canonical.strip_prefix(b"{\"instance\":")?.strip_suffix(b"}")
 }
 
 /// What is kept of a gone instance so that late messages do not revive it.

@@ -1,12 +1,12 @@
 //! What an instance's checks say of it.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
+use crate::extra::Extra;
 use crate::limits::{CHECK_OUTPUT_BYTES_MAX, CHECKS_MAX, TEXT_BYTES_MAX};
+use crate::object::object;
 use crate::refusal::Refusal;
+use crate::text::Text;
 use crate::timestamp::Timestamp;
 
 /// From good to bad; `passing` and `warning` may be routed to.
@@ -36,7 +36,7 @@ impl HealthStatus {
 }
 
 /// An instance's health: the worst of its checks, and the checks.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct Health {
     /// The verdict.
@@ -47,33 +47,53 @@ pub struct Health {
     /// Fields that this version does not know.
     #[serde(flatten)]
     #[cfg_attr(feature = "json-schema", schemars(skip))]
-    pub extra: BTreeMap<String, Value>,
+    pub extra: Extra,
 }
 
 /// One check.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct Check {
     /// Unique within the instance.
-    pub id: String,
+    pub id: Text,
     /// For people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
+    pub name: Option<Text>,
     /// `http`, `tcp`, or whatever the agent runs.
-    pub kind: String,
+    pub kind: Text,
     /// Its verdict.
     pub status: HealthStatus,
     /// The last output, at most 1 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub output: Option<String>,
+    pub output: Option<Text>,
     /// When the verdict last changed, by the agent's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed_at: Option<Timestamp>,
     /// Fields that this version does not know.
     #[serde(flatten)]
     #[cfg_attr(feature = "json-schema", schemars(skip))]
-    pub extra: BTreeMap<String, Value>,
+    pub extra: Extra,
 }
+
+object!(
+    Health {
+        need status: HealthStatus,
+        may checks: Vec<Check> = Vec::new(),
+        rest extra,
+    } => Health { status, checks: crate::instance::tight(checks), extra }
+);
+
+object!(
+    Check {
+        need id: Text,
+        need kind: Text,
+        need status: HealthStatus,
+        may name: Option<Text> = None,
+        may output: Option<Text> = None,
+        may changed_at: Option<Timestamp> = None,
+        rest extra,
+    } => Check { id, name, kind, status, output, changed_at, extra }
+);
 
 impl Health {
     /// Checks the bounds.
@@ -85,7 +105,7 @@ impl Health {
             return Err(Refusal::too_large("health.checks", self.checks.len(), CHECKS_MAX));
         }
         for check in &self.checks {
-            let output = check.output.as_ref().map_or(0, String::len);
+            let output = check.output.as_ref().map_or(0, |output| output.len());
             if output > CHECK_OUTPUT_BYTES_MAX {
                 return Err(Refusal::too_large("health.checks.output", output, CHECK_OUTPUT_BYTES_MAX));
             }

@@ -1,21 +1,21 @@
 //! What an agent registers, and how replicas hold it.
 
-mod flat;
-
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
+use crate::extra::Extra;
 use crate::health::{Health, HealthStatus};
 use crate::id::{Incarnation, SessionId};
+use crate::labels::Labels;
 use crate::limits::{
     ENDPOINTS_MAX, INTEGER_MAX, METADATA_KEY_BYTES_MAX, METADATA_MAX, METADATA_RESERVED, METADATA_VALUE_BYTES_MAX,
     TAG_BYTES_MAX, TAGS_MAX, TEXT_BYTES_MAX, TTL_MS_MAX, TTL_MS_MIN, VERSION_BYTES_MAX,
 };
 use crate::name::{AgentId, InstanceId, OperatorName, ServiceName};
+use crate::object::object;
 use crate::refusal::Refusal;
+use crate::text::Text;
 use crate::timestamp::Timestamp;
 
 /// Who vouches for which instance, and which vouching this is.
@@ -53,7 +53,7 @@ impl Vouching {
 }
 
 /// An instance as its agent describes it: the data of a `register` event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct Registration {
     /// Who vouches for what.
@@ -66,16 +66,16 @@ pub struct Registration {
     pub linger_ms: u64,
     /// The version of the software.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<String>,
+    pub version: Option<Text>,
     /// Where it listens; may be empty.
     #[serde(default)]
     pub endpoints: Vec<Endpoint>,
     /// Labels to filter by.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tags: Vec<String>,
+    pub tags: Vec<Text>,
     /// Keys and values of the user's own.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub metadata: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub metadata: Labels,
     /// Share of the traffic; 0 = none, 100 unless given.
     #[serde(default = "default_weight")]
     pub weight: u16,
@@ -91,7 +91,7 @@ pub struct Registration {
     /// Fields that this version does not know.
     #[serde(flatten)]
     #[cfg_attr(feature = "json-schema", schemars(skip))]
-    pub extra: BTreeMap<String, Value>,
+    pub extra: Extra,
 }
 
 /// The weight of an instance that states none.
@@ -102,60 +102,60 @@ fn default_weight() -> u16 {
 }
 
 /// A named port; with scheme `nats` a subject instead.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct Endpoint {
     /// Unique within the instance.
-    pub name: String,
+    pub name: Text,
     /// `http`, `grpc`, `tcp`, `nats`, …; may repeat.
-    pub scheme: String,
+    pub scheme: Text,
     /// An IP literal (IPv6 without brackets) or a DNS name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host: Option<String>,
+    pub host: Option<Text>,
     /// The port, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// For scheme `nats`: the subject that the instance answers on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub subject: Option<String>,
+    pub subject: Option<Text>,
     /// Fields that this version does not know.
     #[serde(flatten)]
     #[cfg_attr(feature = "json-schema", schemars(skip))]
-    pub extra: BTreeMap<String, Value>,
+    pub extra: Extra,
 }
 
 /// Where an instance stands, from large to small.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct Locality {
     /// Region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub region: Option<String>,
+    pub region: Option<Text>,
     /// Zone within the region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub zone: Option<String>,
+    pub zone: Option<Text>,
     /// Fields that this version does not know.
     #[serde(flatten)]
     #[cfg_attr(feature = "json-schema", schemars(skip))]
-    pub extra: BTreeMap<String, Value>,
+    pub extra: Extra,
 }
 
 /// The machine that an instance runs on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
 pub struct Node {
     /// The machine's own id, a ULID unless a user gives one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub id: Option<String>,
+    pub id: Option<Text>,
     /// Its name.
-    pub name: String,
+    pub name: Text,
     /// Its address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub address: Option<String>,
+    pub address: Option<Text>,
     /// Fields that this version does not know.
     #[serde(flatten)]
     #[cfg_attr(feature = "json-schema", schemars(skip))]
-    pub extra: BTreeMap<String, Value>,
+    pub extra: Extra,
 }
 
 /// An operator's wish that consumers do not use an instance.
@@ -189,6 +189,116 @@ pub struct Instance {
 
 /// Fields that only a registry writes: an agent that sends one would have it read as the registry's word.
 const REGISTRY_FIELDS: [&str; 3] = ["created_revision", "modified_revision", "maintenance"];
+
+/// A list that is held for long: readers of JSON leave room for more.
+pub(crate) fn tight<T>(mut list: Vec<T>) -> Vec<T> {
+    list.shrink_to_fit();
+    list
+}
+
+object!(
+    Registration {
+        need service: ServiceName,
+        need instance: InstanceId,
+        need agent: AgentId,
+        need session: SessionId,
+        need incarnation: Incarnation,
+        need generation: u64,
+        need ttl_ms: u64,
+        may linger_ms: u64 = 0,
+        may version: Option<Text> = None,
+        may endpoints: Vec<Endpoint> = Vec::new(),
+        may tags: Vec<Text> = Vec::new(),
+        may metadata: Labels = Labels::default(),
+        may weight: u16 = default_weight(),
+        may locality: Option<Locality> = None,
+        may node: Option<Node> = None,
+        may health: Health = Health::default(),
+        rest extra,
+    } => Registration {
+        vouching: Vouching { service, instance, agent, session, incarnation, generation },
+        ttl_ms,
+        linger_ms,
+        version,
+        endpoints: tight(endpoints),
+        tags: tight(tags),
+        metadata,
+        weight,
+        locality,
+        node,
+        health,
+        extra,
+    }
+);
+
+object!(
+    Instance {
+        need service: ServiceName,
+        need instance: InstanceId,
+        need agent: AgentId,
+        need session: SessionId,
+        need incarnation: Incarnation,
+        need generation: u64,
+        need ttl_ms: u64,
+        need created_revision: u64,
+        need modified_revision: u64,
+        may linger_ms: u64 = 0,
+        may version: Option<Text> = None,
+        may endpoints: Vec<Endpoint> = Vec::new(),
+        may tags: Vec<Text> = Vec::new(),
+        may metadata: Labels = Labels::default(),
+        may weight: u16 = default_weight(),
+        may locality: Option<Locality> = None,
+        may node: Option<Node> = None,
+        may health: Health = Health::default(),
+        may maintenance: Option<Maintenance> = None,
+        rest extra,
+    } => {
+        let registration = Registration {
+            vouching: Vouching { service, instance, agent, session, incarnation, generation },
+            ttl_ms,
+            linger_ms,
+            version,
+            endpoints: tight(endpoints),
+            tags: tight(tags),
+            metadata,
+            weight,
+            locality,
+            node,
+            health,
+            extra,
+        };
+        Instance { registration, created_revision, modified_revision, maintenance }
+    }
+);
+
+object!(
+    Endpoint {
+        need name: Text,
+        need scheme: Text,
+        may host: Option<Text> = None,
+        may port: Option<u16> = None,
+        may subject: Option<Text> = None,
+        rest extra,
+    } => Endpoint { name, scheme, host, port, subject, extra }
+);
+
+object!(
+    Locality {
+        may region: Option<Text> = None,
+        may zone: Option<Text> = None,
+        rest extra,
+    } => Locality { region, zone, extra }
+);
+
+object!(
+    Node {
+        need name: Text,
+        may id: Option<Text> = None,
+        may address: Option<Text> = None,
+        rest extra,
+    } => Node { id, name, address, extra }
+);
 
 impl Instance {
     /// Who vouches for it.
@@ -262,10 +372,9 @@ impl Registration {
         if self.endpoints.len() > ENDPOINTS_MAX {
             return Err(Refusal::too_large("data.endpoints", self.endpoints.len(), ENDPOINTS_MAX));
         }
-        let mut names = BTreeSet::new();
-        for endpoint in &self.endpoints {
+        for (index, endpoint) in self.endpoints.iter().enumerate() {
             endpoint.validate()?;
-            if !names.insert(endpoint.name.as_str()) {
+            if self.endpoints[..index].iter().any(|earlier| earlier.name == endpoint.name) {
                 return Err(Refusal::malformed("data.endpoints.name", &endpoint.name, "names must be unique"));
             }
         }
@@ -273,7 +382,7 @@ impl Registration {
     }
 
     fn validate_labels(&self) -> Result<(), Refusal> {
-        let version = self.version.as_ref().map_or(0, String::len);
+        let version = self.version.as_ref().map_or(0, |version| version.len());
         if version > VERSION_BYTES_MAX {
             return Err(Refusal::too_large("data.version", version, VERSION_BYTES_MAX));
         }
@@ -286,7 +395,7 @@ impl Registration {
         if self.metadata.len() > METADATA_MAX {
             return Err(Refusal::too_large("data.metadata", self.metadata.len(), METADATA_MAX));
         }
-        for (key, value) in &self.metadata {
+        for (key, value) in self.metadata.iter() {
             if key.len() > METADATA_KEY_BYTES_MAX {
                 return Err(Refusal::too_large("data.metadata (key)", key.len(), METADATA_KEY_BYTES_MAX));
             }
@@ -346,3 +455,6 @@ pub fn is_host(text: &str) -> bool {
     let looks_like_address = name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     !name.is_empty() && name.len() <= 253 && !looks_like_address && name.split('.').all(label_ok)
 }
+
+#[cfg(test)]
+mod tests;

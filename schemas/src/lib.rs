@@ -9,6 +9,10 @@ pub mod name;
 pub mod id;
 pub mod revision;
 pub mod timestamp;
+pub mod text;
+pub mod labels;
+pub mod extra;
+mod object;
 pub mod limits;
 pub mod refusal;
 pub mod subject;
@@ -37,12 +41,15 @@ pub mod json_schema;
 pub use change::{Cause, Change, ChangeKind};
 pub use digest::Digest;
 pub use event::{Event, EventData, EventKind, Source};
+pub use extra::Extra;
 pub use health::{Health, HealthStatus};
 pub use id::{EpochId, Incarnation, SessionId};
 pub use instance::{Instance, Registration, Vouching};
+pub use labels::Labels;
 pub use name::{AgentId, InstanceId, Namespace, OperatorName, Prefix, ReplicaId, ServiceName};
 pub use revision::{MinRevision, Revision};
 pub use subject::Subjects;
+pub use text::Text;
 pub use timestamp::Timestamp;
 
 /// Version of the wire format (`v` in heartbeats, changes, pulses, beacons and replies).

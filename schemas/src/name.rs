@@ -84,9 +84,17 @@ pub fn encode_token(name: &str) -> String {
 /// # Errors
 /// [`NameError::NotCanonical`].
 pub fn decode_token(token: &str) -> Result<String, NameError> {
+    if is_plain(token) {
+        return Ok(token.to_owned());
+    }
     let not_canonical = || NameError::NotCanonical { value: shorten(token) };
     let name = percent_decode_str(token).decode_utf8().map_err(|_| not_canonical())?;
     if encode_token(&name) == token { Ok(name.into_owned()) } else { Err(not_canonical()) }
+}
+
+/// Nothing in it needs encoding: it is its own token. Nearly all names are.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
 
 fn shorten(text: &str) -> String {
@@ -94,6 +102,9 @@ fn shorten(text: &str) -> String {
 }
 
 fn check(what: &'static str, text: &str) -> Result<(), NameError> {
+    if is_plain(text) && (1..=TOKEN_BYTES_MAX).contains(&text.len()) && text != NO_NAME {
+        return Ok(());
+    }
     if text.is_empty() {
         return Err(NameError::Empty { what });
     }
@@ -118,7 +129,7 @@ fn check_plain(what: &'static str, text: &str) -> Result<(), NameError> {
         let value = shorten(text);
         return Err(NameError::TooLong { what, value, bytes: text.len(), max: NAMESPACE_BYTES_MAX });
     }
-    if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-') {
+    if !is_plain(text) {
         return Err(NameError::Characters { what, value: shorten(text), allowed: "A-Z a-z 0-9 _ -" });
     }
     Ok(())
@@ -137,7 +148,7 @@ macro_rules! name {
             /// [`NameError`], which says what is wrong and what to do.
             pub fn new(text: &str) -> Result<Self, NameError> {
                 $check($what, text)?;
-                Ok(Self(Arc::from(text)))
+                Ok(Self(crate::text::shared(text)))
             }
 
             /// The name as text.
@@ -157,7 +168,7 @@ macro_rules! name {
             /// # Errors
             /// [`NameError`], also for an encoding that the encoder would not produce.
             pub fn from_token(token: &str) -> Result<Self, NameError> {
-                Self::new(&decode_token(token)?)
+                if is_plain(token) { Self::new(token) } else { Self::new(&decode_token(token)?) }
             }
         }
 

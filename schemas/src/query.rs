@@ -55,8 +55,8 @@ impl Filter {
     pub fn matches(&self, instance: &Instance) -> bool {
         let registration = &instance.registration;
         self.routable.is_none_or(|routable| instance.is_routable() == routable)
-            && self.version.as_ref().is_none_or(|version| registration.version.as_ref() == Some(version))
-            && self.tag.as_ref().is_none_or(|tag| registration.tags.contains(tag))
+            && self.version.as_ref().is_none_or(|version| registration.version.as_deref() == Some(version.as_str()))
+            && self.tag.as_ref().is_none_or(|tag| registration.tags.iter().any(|known| known == tag))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use muster_schemas::instance::{DEFAULT_WEIGHT, Endpoint, Locality, Node};
-use muster_schemas::{Health, InstanceId, Registration, ServiceName, Vouching};
+use muster_schemas::{Extra, Health, InstanceId, Registration, ServiceName, Vouching};
 
 /// The TTL of a lease whose owner states none, in milliseconds.
 pub const DEFAULT_TTL_MS: u64 = 10_000;
@@ -70,15 +70,15 @@ impl InstanceSpec {
             vouching,
             ttl_ms: self.ttl_ms,
             linger_ms: self.linger_ms,
-            version: self.version.clone(),
+            version: self.version.as_ref().map(Into::into),
             endpoints: self.endpoints.clone(),
-            tags: self.tags.clone(),
-            metadata: self.metadata.clone(),
+            tags: self.tags.iter().map(Into::into).collect(),
+            metadata: self.metadata.clone().into(),
             weight: self.weight,
             locality: self.locality.clone(),
             node: self.node.clone(),
             health: self.health.clone(),
-            extra: BTreeMap::new(),
+            extra: Extra::new(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use muster_schemas::instance::{Endpoint, Node};
 use muster_schemas::limits::CHECKS_MAX;
-use muster_schemas::{AgentId, Health, Incarnation, InstanceId, ServiceName, SessionId, Vouching};
+use muster_schemas::{AgentId, Extra, Health, Incarnation, InstanceId, ServiceName, SessionId, Vouching};
 use nix::sys::signal::Signal;
 
 use super::check::{Probe, Target};
@@ -135,14 +135,14 @@ impl ServicePlan {
     #[must_use]
     pub fn spec(&self, instance: InstanceId, host: &str, description: &Description, health: Health) -> InstanceSpec {
         let endpoint = |port: &Port| Endpoint {
-            name: port.name.clone(),
-            scheme: port.scheme.clone(),
-            host: Some(host.to_owned()),
+            name: port.name.as_str().into(),
+            scheme: port.scheme.as_str().into(),
+            host: Some(host.into()),
             port: Some(port.number),
             subject: None,
-            extra: BTreeMap::new(),
+            extra: Extra::new(),
         };
-        let node = Node { address: Some(host.to_owned()), ..description.node.clone() };
+        let node = Node { address: Some(host.into()), ..description.node.clone() };
         InstanceSpec {
             endpoints: self.ports.iter().map(endpoint).collect(),
             tags: self.tags.clone(),
@@ -185,7 +185,7 @@ impl ServicePlan {
             generation: 1,
         };
         let description = Description {
-            node: Node { id: None, name: placeholder.to_owned(), address: None, extra: BTreeMap::new() },
+            node: Node { id: None, name: placeholder.into(), address: None, extra: Extra::new() },
             locality: None,
         };
         let spec = self.spec(vouching.instance.clone(), placeholder, &description, Health::default());

@@ -2,7 +2,6 @@
 
 mod claim;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use muster_runtime::broker::{BrokerError, Connection, Need, Role};
 use muster_runtime::exit::ExitReason;
 use muster_schemas::event::{EventKind, Sender};
 use muster_schemas::instance::{Locality, Node};
-use muster_schemas::{AgentId, InstanceId, ServiceName, Subjects};
+use muster_schemas::{AgentId, Extra, InstanceId, ServiceName, Subjects};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::Instrument;
@@ -61,15 +60,15 @@ impl Description {
         let has_place = settings.region.is_some() || settings.zone.is_some();
         Self {
             node: Node {
-                id: Some(identity.node_id.clone()),
-                name: identity.node.clone(),
+                id: Some(identity.node_id.as_str().into()),
+                name: identity.node.as_str().into(),
                 address: None,
-                extra: BTreeMap::new(),
+                extra: Extra::new(),
             },
             locality: has_place.then(|| Locality {
-                region: settings.region.clone(),
-                zone: settings.zone.clone(),
-                extra: BTreeMap::new(),
+                region: settings.region.as_ref().map(Into::into),
+                zone: settings.zone.as_ref().map(Into::into),
+                extra: Extra::new(),
             }),
         }
     }

@@ -55,7 +55,7 @@ impl Instances {
                 endpoints(instance),
                 condition(instance),
                 yes_no(instance.is_routable()),
-                registration.version.clone().unwrap_or_default(),
+                registration.version.clone().unwrap_or_default().to_string(),
                 registration.tags.join(","),
                 registration.vouching.agent.to_string(),
             ]

@@ -145,8 +145,8 @@ impl Register {
             metadata: self.metadata.iter().map(|entry| (entry.0.clone(), entry.1.clone())).collect(),
             weight: self.weight,
             node: Some(Node {
-                id: Some(identity.node_id.clone()),
-                name: identity.node.clone(),
+                id: Some(identity.node_id.as_str().into()),
+                name: identity.node.as_str().into(),
                 address: None,
                 extra: Default::default(),
             }),
@@ -166,9 +166,9 @@ impl Register {
         let advertised = advertise::find(&rules, &broker.access()?.servers()).await;
         let host = advertised.map_err(|error| CommandError::Usage(error.to_string()))?.host;
         let endpoint = |port: &Port| Endpoint {
-            name: port.name.clone(),
-            scheme: port.scheme.clone(),
-            host: Some(host.clone()),
+            name: port.name.as_str().into(),
+            scheme: port.scheme.as_str().into(),
+            host: Some(host.as_str().into()),
             port: Some(port.number),
             subject: None,
             extra: Default::default(),

@@ -10,7 +10,7 @@ use crate::watch::Watch;
 
 fn versioned(id: &str, version: &str) -> Instance {
     let mut instance = instance("orders", id).expect("names");
-    instance.registration.version = Some(version.to_owned());
+    instance.registration.version = Some(version.into());
     instance
 }
 

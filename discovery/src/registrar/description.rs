@@ -40,12 +40,12 @@ impl Description {
     /// Where it listens: an IP literal (IPv6 without brackets) or DNS name, and a port. Names are unique, schemes may repeat.
     pub fn endpoint(mut self, name: &str, scheme: &str, host: &str, port: u16) -> Self {
         self.spec.endpoints.push(Endpoint {
-            name: name.to_owned(),
-            scheme: scheme.to_owned(),
-            host: Some(host.to_owned()),
+            name: name.into(),
+            scheme: scheme.into(),
+            host: Some(host.into()),
             port: Some(port),
             subject: None,
-            extra: std::collections::BTreeMap::default(),
+            extra: muster_schemas::Extra::new(),
         });
         self
     }

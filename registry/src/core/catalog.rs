@@ -31,7 +31,7 @@ use muster_schemas::{Digest, EpochId, Event, Instance, InstanceId, Revision, Ser
 
 use super::io::Record;
 
-pub use conflicts::CONFLICTS_PER_CHANGE_MAX;
+pub use conflicts::{CONFLICTS_PER_CHANGE_MAX, Claims};
 pub use intents::INTENTS_MAX;
 pub use outcome::{Folded, News, Outcome, Reason};
 pub use registry_events::FOLD_VERSION_SETTING;
@@ -59,7 +59,7 @@ pub struct Catalog {
     ends: OrdMap<(Timestamp, u64), IntentKey>,
     /// Tombstones by (stream time of the end, revision): what is forgotten next comes first.
     gone: OrdMap<(Timestamp, u64), (ServiceName, InstanceId)>,
-    claims: conflicts::Claims,
+    claims: Claims,
     digest: Digest,
     /// Instances in all.
     instances: u64,

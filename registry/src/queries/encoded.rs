@@ -8,7 +8,7 @@ use muster_schemas::query::Request;
 use muster_schemas::subject::Query;
 
 use super::encoding::Chunk;
-use crate::core::catalog::{Catalog, Service};
+use crate::core::catalog::{Catalog, Claims, Service};
 
 /// What may be kept in all; beyond it everything is dropped, and written again when it is asked for.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -18,15 +18,19 @@ const BYTES_MAX: usize = 64 * 1024 * 1024;
 pub(super) struct Encoded {
     services: HashMap<ServiceName, (Service, Bytes)>,
     bytes: usize,
+    /// What they were written with: where there are conflicts, an answer depends on other services too.
+    claims: Claims,
 }
 
 impl Encoded {
-    /// A service as it stands in an answer. `None` if it is not known, does not fit into one answer, or cannot be kept:
-    /// while there are conflicts, an answer depends on other services too.
+    /// A service as it stands in an answer. `None` if it is not known or does not fit into one answer.
     pub(super) fn service(&mut self, catalog: &Catalog, service: &ServiceName, bytes_max: usize) -> Option<Bytes> {
-        if catalog.conflicting_addresses() > 0 {
-            return None;
+        let claims = catalog.claims();
+        if !claims.is_same(&self.claims) {
+            self.services.clear();
+            self.bytes = 0;
         }
+        self.claims = claims;
         let held = catalog.service(service)?;
         if let Some((written, bytes)) = self.services.get(service)
             && written.is_same(held)

@@ -11,7 +11,7 @@ use crate::refusal::{Refusal, RefusalKind};
 use crate::subject::{Subject, SubjectError, Subjects, Target};
 use crate::timestamp::Timestamp;
 
-/// The parts of the envelope that are read before its data.
+/// The parts of the envelope that are held against the subject before its data.
 #[derive(Deserialize)]
 struct Head<'a> {
     #[serde(borrow)]
@@ -26,8 +26,19 @@ struct Head<'a> {
     time: Option<Timestamp>,
 }
 
+/// All of it, read in one go.
 #[derive(Deserialize)]
-struct Body<D> {
+struct Whole<'a, D> {
+    #[serde(borrow)]
+    specversion: Cow<'a, str>,
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    source: Cow<'a, str>,
+    #[serde(borrow, rename = "type")]
+    type_name: Cow<'a, str>,
+    #[serde(default)]
+    time: Option<Timestamp>,
     data: D,
 }
 
@@ -42,13 +53,8 @@ impl Event {
         if payload.len() > kind.bytes_max() {
             return Err(Refusal::too_large("event", payload.len(), kind.bytes_max()));
         }
-        let head: Head<'_> = read(payload)?;
-        check_head(&head, kind)?;
-        let expected = sender.source(subjects.namespace());
-        if head.source != expected {
-            return Err(mismatch("source", &head.source, &expected));
-        }
-        let data = read_data(kind, payload)?;
+        let source = sender.source(subjects.namespace());
+        let (head, data) = read_whole(kind, &source, payload)?;
         check_identity(&data, &target, &sender)?;
         data.validate()?;
         Ok(Self { id: head.id.into_owned(), source: sender, time: head.time, data })
@@ -80,7 +86,7 @@ fn read<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T, Refusal> {
         .map_err(|error| Refusal::malformed("event", String::from_utf8_lossy(payload), error.to_string()))
 }
 
-fn check_head(head: &Head<'_>, kind: EventKind) -> Result<(), Refusal> {
+fn check_head(head: &Head<'_>, kind: EventKind, source: &str) -> Result<(), Refusal> {
     if head.specversion != "1.0" {
         return Err(Refusal::malformed("specversion", &head.specversion, "must be \"1.0\""));
     }
@@ -88,7 +94,7 @@ fn check_head(head: &Head<'_>, kind: EventKind) -> Result<(), Refusal> {
         return Err(Refusal::malformed("id", &head.id, "must have 1 to 128 bytes"));
     }
     if head.type_name == kind.type_name() {
-        return Ok(());
+        return if head.source == source { Ok(()) } else { Err(mismatch("source", &head.source, source)) };
     }
     if EventKind::ALL.iter().any(|known| known.type_name() == head.type_name) {
         return Err(mismatch("type", &head.type_name, kind.type_name()));
@@ -97,22 +103,39 @@ fn check_head(head: &Head<'_>, kind: EventKind) -> Result<(), Refusal> {
     Err(Refusal::new(RefusalKind::UnknownKind, "type", &head.type_name, help))
 }
 
-fn read_data(kind: EventKind, payload: &[u8]) -> Result<EventData, Refusal> {
-    fn body<D: for<'de> Deserialize<'de>>(payload: &[u8]) -> Result<D, Refusal> {
-        read::<Body<D>>(payload).map(|body| body.data)
-    }
+fn read_whole<'a>(kind: EventKind, source: &str, payload: &'a [u8]) -> Result<(Head<'a>, EventData), Refusal> {
     Ok(match kind {
-        EventKind::Register => EventData::Register(body(payload)?),
-        EventKind::Deregister => EventData::Deregister(body(payload)?),
-        EventKind::Health => EventData::Health(body(payload)?),
-        EventKind::Expire => EventData::Expire(body(payload)?),
-        EventKind::Intent => EventData::Intent(body(payload)?),
-        EventKind::Lapse => EventData::Lapse(body(payload)?),
-        EventKind::Epoch => EventData::Epoch(body(payload)?),
-        EventKind::Carry => EventData::Carry(body(payload)?),
-        EventKind::Recovered => EventData::Recovered(body(payload)?),
-        EventKind::Setting => EventData::Setting(body(payload)?),
+        EventKind::Register => of_kind(kind, source, payload, EventData::Register)?,
+        EventKind::Deregister => of_kind(kind, source, payload, EventData::Deregister)?,
+        EventKind::Health => of_kind(kind, source, payload, EventData::Health)?,
+        EventKind::Expire => of_kind(kind, source, payload, EventData::Expire)?,
+        EventKind::Intent => of_kind(kind, source, payload, EventData::Intent)?,
+        EventKind::Lapse => of_kind(kind, source, payload, EventData::Lapse)?,
+        EventKind::Epoch => of_kind(kind, source, payload, EventData::Epoch)?,
+        EventKind::Carry => of_kind(kind, source, payload, EventData::Carry)?,
+        EventKind::Recovered => of_kind(kind, source, payload, EventData::Recovered)?,
+        EventKind::Setting => of_kind(kind, source, payload, EventData::Setting)?,
     })
+}
+
+/// An event whose data do not fit its kind is refused for its envelope, if that does not fit either.
+fn of_kind<'a, D: Deserialize<'a>>(
+    kind: EventKind,
+    source: &str,
+    payload: &'a [u8],
+    data: impl FnOnce(D) -> EventData,
+) -> Result<(Head<'a>, EventData), Refusal> {
+    match read::<Whole<'a, D>>(payload) {
+        Ok(Whole { specversion, id, source: named, type_name, time, data: body }) => {
+            let head = Head { specversion, id, source: named, type_name, time };
+            check_head(&head, kind, source)?;
+            Ok((head, data(body)))
+        }
+        Err(refusal) => {
+            check_head(&read::<Head<'_>>(payload)?, kind, source)?;
+            Err(refusal)
+        }
+    }
 }
 
 fn mismatch(field: &str, value: impl fmt::Display, expected: impl fmt::Display) -> Refusal {

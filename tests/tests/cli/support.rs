@@ -142,7 +142,7 @@ pub(crate) fn instance(service: &str, id: &str, tags: &[&str]) -> Registration {
     let mut registration: Registration = serde_json::from_value(value).expect("a registration");
     // The same host and port twice would be a conflict.
     registration.endpoints[0].host =
-        Some(format!("{}.example", id.bytes().map(|byte| format!("{byte:x}")).collect::<String>()));
+        Some(format!("{}.example", id.bytes().map(|byte| format!("{byte:x}")).collect::<String>()).into());
     registration
 }
 

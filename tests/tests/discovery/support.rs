@@ -102,7 +102,7 @@ impl Place {
 }
 
 pub(crate) fn words(instance: &muster_schemas::Instance) -> (String, String) {
-    (instance.id().to_string(), instance.registration.version.clone().unwrap_or_default())
+    (instance.id().to_string(), instance.registration.version.clone().unwrap_or_default().to_string())
 }
 
 /// What a snapshot holds: instance to version.

@@ -97,12 +97,12 @@ pub(crate) fn spec(service: &str, instance: &str, port: u16) -> InstanceSpec {
     let service = ServiceName::new(service).expect("a name");
     let instance = InstanceId::new(instance).expect("a name");
     let endpoint = Endpoint {
-        name: "http".to_owned(),
-        scheme: "http".to_owned(),
-        host: Some("10.0.0.1".to_owned()),
+        name: "http".into(),
+        scheme: "http".into(),
+        host: Some("10.0.0.1".into()),
         port: Some(port),
         subject: None,
-        extra: BTreeMap::new(),
+        extra: muster_schemas::Extra::new(),
     };
     InstanceSpec {
         endpoints: vec![endpoint],

@@ -23,7 +23,7 @@ enum Claim {
 
 /// All claims, by a hash of host and port. The instances themselves settle whether two hashes are equal by chance.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Claims {
+pub struct Claims {
     by_hash: OrdMap<u64, Claim>,
     /// How many hashes have more than one claim: while it is 0, nobody need look.
     shared: usize,
@@ -52,6 +52,13 @@ fn key(instance: &Instance) -> Key {
 }
 
 impl Claims {
+    /// Whether [`Catalog::conflicts_of`] says the same of every service that has not changed in between. May be false
+    /// though it does.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.shared == 0 && other.shared == 0) || self.by_hash.ptr_eq(&other.by_hash)
+    }
+
     /// Puts one instance's claims in place of what it claimed before.
     pub(super) fn replace(&mut self, before: Option<&Instance>, after: Option<&Instance>) {
         if let (Some(before), Some(after)) = (before, after)
@@ -128,15 +135,26 @@ impl Catalog {
         for instance in service.into_iter().flat_map(super::Service::instances) {
             let own = key(instance);
             for address in addresses(instance) {
+                let text = address_text(address);
+                // Whoever shares it with an instance before this one has been listed with that.
+                if conflicts.contains_key(&text) {
+                    continue;
+                }
                 let others = self.claimants(address, &own, usize::MAX);
                 if !others.is_empty() {
                     let keys: BTreeSet<&Key> = others.iter().map(|(key, _)| *key).chain([&own]).collect();
                     let keys = keys.into_iter().map(|(service, id)| instance_key(service, id));
-                    conflicts.insert(address_text(address), keys.collect());
+                    conflicts.insert(text, keys.collect());
                 }
             }
         }
         conflicts
+    }
+
+    /// All claims as they are now, to be held against those of another revision; none while nothing is shared.
+    #[must_use]
+    pub fn claims(&self) -> Claims {
+        if self.claims.shared > 0 { self.claims.clone() } else { Claims::default() }
     }
 
     /// How many addresses are registered by more than one instance (equal hashes by chance included, which do not happen).

@@ -177,6 +177,8 @@ pub struct Folded {
     pub outcome: Outcome,
     /// The change that consumers hear of, if it made one.
     pub change: Option<Arc<Change>>,
+    /// The bytes of the change's value, where they were written anyway: for [`Change::encode`].
+    pub value_bytes: Option<Box<[u8]>>,
     /// What agents are told, by the publishing replica only.
     pub notices: Vec<(AgentId, Notice)>,
     /// What leases must know.
@@ -187,7 +189,7 @@ pub struct Folded {
 
 impl Folded {
     pub(super) fn new(outcome: Outcome) -> Self {
-        Self { outcome, change: None, notices: Vec::new(), news: News::None, detail: None }
+        Self { outcome, change: None, value_bytes: None, notices: Vec::new(), news: News::None, detail: None }
     }
 
     pub(super) fn accepted(kind: EventKind) -> Self {

@@ -75,7 +75,7 @@ pub(super) fn registration(vouching: Vouching) -> Registration {
 
 pub(super) fn endpoint(host: &str, port: u16) -> Endpoint {
     Endpoint {
-        name: format!("http-{port}"),
+        name: format!("http-{port}").into(),
         scheme: "http".into(),
         host: Some(host.into()),
         port: Some(port),

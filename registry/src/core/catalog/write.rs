@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use muster_schemas::entry::{Evidence, Intent, IntentKind, Tombstone};
+use muster_schemas::entry::{Entry, Evidence, Intent, IntentKind, Tombstone};
 use muster_schemas::event::Sender;
 use muster_schemas::instance::Maintenance;
 use muster_schemas::{
@@ -154,7 +154,10 @@ impl Catalog {
             registration,
         });
         let previous_revision = self.previous_revision(after.service());
-        self.put(Held::Live(Arc::clone(&after)), doing.sequence, Some(doing.sequence));
+        let bytes = Entry::Instance(Arc::clone(&after)).canonical_bytes();
+        let digest = Digest::of_bytes(&bytes);
+        let slot = Slot { held: Held::Live(Arc::clone(&after)), last_sequence: doing.sequence, digest };
+        self.put_slot(slot, Some(doing.sequence));
         let conflicts = self.new_conflicts(before.as_deref(), &after);
         let kind = if before.is_some() { ChangeKind::Updated } else { ChangeKind::Added };
         let mut change = self.change(doing, after.vouching(), previous_revision, kind, cause);
@@ -163,6 +166,7 @@ impl Catalog {
             conflicts.iter().map(|((service, id), _)| muster_schemas::agent::instance_key(service, id)).collect();
         let mut folded = Folded::accepted(doing.kind);
         folded.change = Some(Arc::new(change));
+        folded.value_bytes = muster_schemas::entry::instance_of(&bytes).map(Box::from);
         folded.notices = self.conflict_notices(&after, conflicts);
         folded.news = News::Instance { before, after: Some(after) };
         folded
@@ -319,5 +323,5 @@ pub(super) fn intent_key(intent: &Intent) -> IntentKey {
 }
 
 fn entry_digest(intent: &Arc<Intent>) -> Digest {
-    muster_schemas::entry::Entry::Intent(Arc::clone(intent)).digest()
+    Entry::Intent(Arc::clone(intent)).digest()
 }

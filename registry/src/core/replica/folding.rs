@@ -87,7 +87,7 @@ impl Replica {
         self.wishes.saw_stream_time(self.now_ms, record.at);
         if let Some(change) = folded.change {
             self.tell_removal(&change, effects);
-            self.take_change(&change, effects);
+            self.take_change(&change, folded.value_bytes.as_deref(), effects);
         }
         if self.rank == Some(0) {
             for (agent, notice) in folded.notices {
@@ -97,7 +97,7 @@ impl Replica {
         }
     }
 
-    fn take_change(&mut self, change: &Arc<Change>, effects: &mut Effects) {
+    fn take_change(&mut self, change: &Arc<Change>, value: Option<&[u8]>, effects: &mut Effects) {
         let revision = Revision(change.epoch, change.revision);
         if self.ring.was_seen(revision) {
             self.counters.changes_seen += 1;
@@ -106,8 +106,7 @@ impl Replica {
         let publication = Publication {
             revision,
             subject: self.settings.subjects.change(&change.service),
-            // Serialising plain data with string keys into memory cannot fail.
-            payload: Bytes::from(serde_json::to_vec(&**change).unwrap_or_default()),
+            payload: Bytes::from(change.encode(value)),
         };
         self.ring.hold(self.now_ms, publication);
         if self.rank == Some(0) {

@@ -1,9 +1,7 @@
 //! The checks of one service: when each is due, what each says, and what they say together.
 
-use std::collections::BTreeMap;
-
 use muster_schemas::health::Check;
-use muster_schemas::{Health, HealthStatus, Timestamp};
+use muster_schemas::{Extra, Health, HealthStatus, Timestamp};
 
 use super::super::thresholds::Verdict;
 use super::types::{CheckPlan, CheckResult, Now};
@@ -119,7 +117,7 @@ impl Checks {
     pub(super) fn health(&self) -> Health {
         let checks: Vec<Check> = self.checks.iter().map(Progress::on_the_wire).collect();
         let status = checks.iter().map(|check| check.status).max().unwrap_or_default();
-        Health { status, checks, extra: BTreeMap::new() }
+        Health { status, checks, extra: Extra::new() }
     }
 
     /// The checks that are not passing, with their output, on one line.
@@ -140,13 +138,13 @@ impl Checks {
 impl Progress {
     fn on_the_wire(&self) -> Check {
         Check {
-            id: self.plan.id.clone(),
-            name: Some(self.plan.name.clone()),
-            kind: self.plan.kind.clone(),
+            id: self.plan.id.as_str().into(),
+            name: Some(self.plan.name.as_str().into()),
+            kind: self.plan.kind.as_str().into(),
             status: self.verdict.map(|verdict| verdict.status()).unwrap_or_default(),
-            output: (!self.output.is_empty()).then(|| self.output.clone()),
+            output: (!self.output.is_empty()).then(|| self.output.as_str().into()),
             changed_at: Some(self.changed_at),
-            extra: BTreeMap::new(),
+            extra: Extra::new(),
         }
     }
 }

@@ -312,7 +312,11 @@ impl History {
 fn visible(lists: &Lists) -> Vec<(String, String, Option<String>)> {
     let all = lists.values().flat_map(ServiceList::all);
     let words = |instance: &std::sync::Arc<muster_schemas::Instance>| {
-        (instance.service().to_string(), instance.id().to_string(), instance.registration.version.clone())
+        (
+            instance.service().to_string(),
+            instance.id().to_string(),
+            instance.registration.version.clone().map(String::from),
+        )
     };
     all.map(words).collect()
 }

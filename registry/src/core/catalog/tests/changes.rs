@@ -159,3 +159,17 @@ fn a_snapshot_stays_as_it_was() {
     let held = snapshot.instance(&orders(), &id("i")).unwrap();
     assert_eq!(held.registration.health, health(Passing));
 }
+
+#[test]
+fn a_change_is_written_from_the_bytes_of_its_instance_as_it_would_be_written_whole() {
+    let mut bench = Bench::ready();
+    for generation in 1..4 {
+        let folded = bench.register_with(vouching("a", "i", 1, generation), |registration| {
+            registration.version = Some(format!("\"value\":null {generation}").into());
+            registration.extra.insert("value".into(), serde_json::Value::Null);
+        });
+        let (change, value) = (folded.change.unwrap(), folded.value_bytes.unwrap());
+        let bytes = change.encode(Some(&value));
+        assert_eq!(String::from_utf8(bytes).unwrap(), serde_json::to_string(&*change).unwrap());
+    }
+}

@@ -144,7 +144,7 @@ fn restoring_a_hundred_thousand_instances() {
         registration.endpoints =
             vec![endpoint(&format!("10.{}.{}.{}", number / 62_500, number / 250 % 250, number % 250), 8_080)];
         registration.tags = vec!["blue".into(), "canary".into()];
-        registration.metadata.insert("team".into(), "checkout".into());
+        registration.metadata.insert("team", "checkout");
         let source = Sender::Agent(registration.vouching.agent.clone());
         let event = Event { id: number.to_string(), source, time: None, data: EventData::Register(registration) };
         let (subject, payload) = (event.subject(&subjects()), event.encode(&Namespace::default()).unwrap());

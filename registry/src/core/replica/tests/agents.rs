@@ -65,12 +65,12 @@ fn registration(vouching: Vouching) -> Registration {
         version: None,
         endpoints: Vec::new(),
         tags: Vec::new(),
-        metadata: std::collections::BTreeMap::new(),
+        metadata: Default::default(),
         weight: 100,
         locality: None,
         node: None,
         health: Health::default(),
-        extra: std::collections::BTreeMap::new(),
+        extra: Default::default(),
     }
 }
 

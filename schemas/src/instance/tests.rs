@@ -1,25 +1,137 @@
-//! Flat reading is held against the nested reading that the types describe: the same values, the same bytes, the same errors.
+//! Reading in one pass is held against what serde derives from the types: the same values, the same bytes, the same errors.
+
+use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use super::*;
 
-/// As serde would read it by the types alone.
-#[derive(Debug, Deserialize)]
+/// As serde would read it by the types alone, level by level.
+#[derive(Deserialize)]
 #[serde(expecting = "struct Instance")]
 struct Nested {
     #[serde(flatten)]
-    registration: Registration,
+    registration: NestedRegistration,
     created_revision: u64,
     modified_revision: u64,
     #[serde(default)]
     maintenance: Option<Maintenance>,
 }
 
+#[derive(Deserialize)]
+struct NestedRegistration {
+    #[serde(flatten)]
+    vouching: Vouching,
+    ttl_ms: u64,
+    #[serde(default)]
+    linger_ms: u64,
+    #[serde(default)]
+    version: Option<String>,
+    #[serde(default)]
+    endpoints: Vec<NestedEndpoint>,
+    #[serde(default)]
+    tags: Vec<String>,
+    #[serde(default)]
+    metadata: BTreeMap<String, String>,
+    #[serde(default = "default_weight")]
+    weight: u16,
+    #[serde(default)]
+    locality: Option<NestedLocality>,
+    #[serde(default)]
+    node: Option<NestedNode>,
+    #[serde(default)]
+    health: Health,
+    #[serde(flatten)]
+    extra: BTreeMap<String, Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(expecting = "struct Endpoint")]
+struct NestedEndpoint {
+    name: String,
+    scheme: String,
+    #[serde(default)]
+    host: Option<String>,
+    #[serde(default)]
+    port: Option<u16>,
+    #[serde(default)]
+    subject: Option<String>,
+    #[serde(flatten)]
+    extra: BTreeMap<String, Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(expecting = "struct Locality")]
+struct NestedLocality {
+    #[serde(default)]
+    region: Option<String>,
+    #[serde(default)]
+    zone: Option<String>,
+    #[serde(flatten)]
+    extra: BTreeMap<String, Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(expecting = "struct Node")]
+struct NestedNode {
+    #[serde(default)]
+    id: Option<String>,
+    name: String,
+    #[serde(default)]
+    address: Option<String>,
+    #[serde(flatten)]
+    extra: BTreeMap<String, Value>,
+}
+
+fn kept(fields: BTreeMap<String, Value>) -> Extra {
+    let mut extra = Extra::new();
+    fields.into_iter().for_each(|(name, value)| drop(extra.insert(name, value)));
+    extra
+}
+
+impl From<Nested> for Instance {
+    fn from(nested: Nested) -> Self {
+        let Nested { registration, created_revision, modified_revision, maintenance } = nested;
+        let endpoint = |from: NestedEndpoint| Endpoint {
+            name: from.name.into(),
+            scheme: from.scheme.into(),
+            host: from.host.map(Into::into),
+            port: from.port,
+            subject: from.subject.map(Into::into),
+            extra: kept(from.extra),
+        };
+        let locality = |from: NestedLocality| Locality {
+            region: from.region.map(Into::into),
+            zone: from.zone.map(Into::into),
+            extra: kept(from.extra),
+        };
+        let node = |from: NestedNode| Node {
+            id: from.id.map(Into::into),
+            name: from.name.into(),
+            address: from.address.map(Into::into),
+            extra: kept(from.extra),
+        };
+        let registration = Registration {
+            vouching: registration.vouching,
+            ttl_ms: registration.ttl_ms,
+            linger_ms: registration.linger_ms,
+            version: registration.version.map(Into::into),
+            endpoints: registration.endpoints.into_iter().map(endpoint).collect(),
+            tags: registration.tags.into_iter().map(Into::into).collect(),
+            metadata: registration.metadata.into(),
+            weight: registration.weight,
+            locality: registration.locality.map(locality),
+            node: registration.node.map(node),
+            health: registration.health,
+            extra: kept(registration.extra),
+        };
+        Self { registration, created_revision, modified_revision, maintenance }
+    }
+}
+
 fn nested(text: &str) -> Result<Instance, serde_json::Error> {
-    let Nested { registration, created_revision, modified_revision, maintenance } = serde_json::from_str(text)?;
-    Ok(Instance { registration, created_revision, modified_revision, maintenance })
+    serde_json::from_str::<Nested>(text).map(Instance::from)
 }
 
 fn flat(text: &str) -> Result<Instance, serde_json::Error> {
