@@ -1,5 +1,6 @@
 //! `cargo xtask`: set-up, demo, tests and checks of the workspace, on any machine with Rust, a C compiler and Python.
 
+mod bench;
 mod chaos;
 mod demo;
 mod docs;
@@ -44,6 +45,8 @@ enum Task {
     Docs(docs::Options),
     /// Make deliberately broken builds and see that the tests refuse each of them.
     Mutants(mutants::Options),
+    /// Measure floor, Muster and its peers on the same work, in one run on this machine.
+    Bench(bench::Options),
     /// Check the style that a program can check.
     Tidy,
 }
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Task::Schemas(options) => schemas::schemas(&options),
         Task::Docs(options) => docs::docs(&options).map(|()| true),
         Task::Mutants(options) => mutants::mutants(&options),
+        Task::Bench(options) => bench::bench(&options).map(|()| true),
         Task::Tidy => tidy::tidy().map(|()| true),
     };
     match outcome {

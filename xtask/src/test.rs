@@ -4,6 +4,7 @@
 //! features for the dependencies, and building them again.
 
 mod deny;
+mod instructions;
 mod report;
 mod runner;
 mod targets;
@@ -13,7 +14,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::{chaos, docs, run, schemas, setup, tidy, workspace};
+use crate::{bench, chaos, docs, run, schemas, setup, tidy, workspace};
 use report::{Outcome, Report};
 
 /// What to run.
@@ -55,6 +56,12 @@ const STEPS: &[Step] = &[
         name: "simulation",
         about: "seeded histories of the whole in virtual time",
         run: simulation,
+        after: &["build"],
+    },
+    Step {
+        name: "instructions",
+        about: "what the hot paths cost, counted in instructions",
+        run: instructions::check,
         after: &["build"],
     },
     Step { name: "scenarios", about: "the whole on a real nats-server", run: scenarios, after: &["setup", "build"] },
@@ -139,6 +146,7 @@ fn fresh_schemas() -> Result<Outcome> {
 
 fn fresh_docs() -> Result<Outcome> {
     docs::check()?;
+    bench::check()?;
     Ok(Outcome::check(true))
 }
 

@@ -1,0 +1,106 @@
+//! Clocks and counters: latencies against one clock, a pace that waits for nobody, what a process has used.
+
+use std::fs;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use hdrhistogram::Histogram;
+use tokio::time::MissedTickBehavior;
+
+/// Latencies in nanoseconds, up to a minute, three digits.
+pub(crate) fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("constant bounds that the histogram accepts")
+}
+
+/// When each of a number of operations began: written by who sends, read by who receives, on one clock.
+pub(crate) struct Begun {
+    start: Instant,
+    at_ns: Vec<AtomicU64>,
+}
+
+impl Begun {
+    pub(crate) fn new(count: usize) -> Self {
+        Self { start: Instant::now(), at_ns: (0..count).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Just before an operation begins.
+    pub(crate) fn begin(&self, number: usize) {
+        if let Some(at) = self.at_ns.get(number) {
+            at.store(self.now_ns().max(1), Ordering::Release);
+        }
+    }
+
+    /// Nanoseconds since it began, if it has.
+    pub(crate) fn since(&self, number: usize) -> Option<u64> {
+        let at = self.at_ns.get(number)?.load(Ordering::Acquire);
+        (at > 0).then(|| self.now_ns().saturating_sub(at).max(1))
+    }
+
+    /// Nanoseconds since it began, the first time that this is asked.
+    pub(crate) fn end(&self, number: usize) -> Option<u64> {
+        let at = self.at_ns.get(number)?.swap(0, Ordering::AcqRel);
+        (at > 0).then(|| self.now_ns().saturating_sub(at).max(1))
+    }
+}
+
+/// Sends one after the other at a fixed rate, whatever becomes of them.
+pub(crate) async fn open_loop<F: Future<Output = Result<()>>>(
+    per_second: u32,
+    numbers: std::ops::Range<usize>,
+    send: impl Fn(usize) -> F,
+) -> Result<()> {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1) / per_second);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    for number in numbers {
+        ticks.tick().await;
+        send(number).await?;
+    }
+    Ok(())
+}
+
+/// Processor time that a process has used so far, in seconds; of all its threads.
+pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
+    let stat =
+        fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("process {pid} is not there"))?;
+    // The name, in brackets, may hold anything; after it come fields separated by spaces.
+    let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    let ticks = |index: usize| rest.split(' ').nth(index).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
+    let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?.unwrap_or(100);
+    Ok((ticks(11) + ticks(12)) / per_second as f64)
+}
+
+/// Memory of a process that is in use now, in bytes.
+pub(crate) fn resident_bytes(pid: u32) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let kib: f64 = line.trim().trim_end_matches(" kB").trim().parse()?;
+    Ok(kib * 1_024.0)
+}
+
+/// Processor time used by a process while something was done.
+pub(crate) struct CpuUse {
+    pid: u32,
+    before: f64,
+    since: Instant,
+}
+
+impl CpuUse {
+    pub(crate) fn of(pid: u32) -> Result<Self> {
+        Ok(Self { pid, before: cpu_seconds(pid)?, since: Instant::now() })
+    }
+
+    /// Microseconds of processor time per operation.
+    pub(crate) fn us_each(&self, operations: u64) -> Result<f64> {
+        Ok((cpu_seconds(self.pid)? - self.before) * 1e6 / operations.max(1) as f64)
+    }
+
+    /// Percent of one core since the beginning.
+    pub(crate) fn percent(&self) -> Result<f64> {
+        Ok((cpu_seconds(self.pid)? - self.before) * 100.0 / self.since.elapsed().as_secs_f64())
+    }
+}

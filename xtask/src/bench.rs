@@ -1,0 +1,125 @@
+//! `cargo xtask bench`: builds what is measured, fetches the peers, measures, and writes what was measured.
+
+mod etcd;
+mod page;
+mod plot;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::progress::say;
+use crate::{run, setup, workspace};
+
+/// What to measure, and where the figures go.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Only install and build what is measured.
+    #[arg(long)]
+    setup: bool,
+    /// Fewer and smaller: within 5 minutes instead of 30.
+    #[arg(long)]
+    quick: bool,
+    /// Where the figures go, as JSON [default: `target/bench.json`]
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Peers to measure beside floor and Muster; `none` for none.
+    #[arg(long, value_name = "PEER", value_delimiter = ',', default_value = "nats-kv,etcd,consul")]
+    peers: Vec<String>,
+    /// Only works whose name holds one of these.
+    #[arg(long, value_name = "WORK", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Write docs/performance.md and its plots from what was measured.
+    #[arg(long)]
+    docs: bool,
+    /// Measure nothing: write docs/performance.md and its plots from this JSON.
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+}
+
+/// The figures that the page shows.
+const FIGURES: &str = "docs/performance.json";
+const PAGE: &str = "docs/performance.md";
+const PLOTS: &str = "docs/performance";
+
+pub(crate) fn bench(options: &Options) -> Result<()> {
+    if let Some(file) = &options.from {
+        return write_docs(file);
+    }
+    setup::compiler_is_there()?;
+    let server = setup::pinned_nats_server()?;
+    let etcd = match etcd::install() {
+        Ok(etcd) => Some(etcd),
+        Err(error) => {
+            say!("  etcd         missing: {error:#}");
+            None
+        }
+    };
+    say!("Building the release programs (the first time this takes some minutes)");
+    let packages = ["-p", "muster-bench", "-p", "muster-registry", "-p", "muster-agent"];
+    if !run::shown_through(workspace::cargo().args(["build", "--release"]).args(packages))? {
+        bail!("the programs were not built; cargo's output is above");
+    }
+    if options.setup {
+        return Ok(());
+    }
+    let json = options.json.clone().unwrap_or_else(|| workspace::target().join("bench.json"));
+    let program = workspace::target().join("release").join("muster-bench");
+    let mut command = std::process::Command::new(program);
+    command.env("MUSTER_TEST_NATS_SERVER", server).arg("--json").arg(&json);
+    command.arg("--peers").arg(options.peers.join(","));
+    command.args(options.quick.then_some("--quick"));
+    if let Some(etcd) = etcd {
+        command.env("MUSTER_BENCH_ETCD", etcd);
+    }
+    for only in &options.only {
+        command.arg("--only").arg(only);
+    }
+    if !run::shown_through(&mut command)? {
+        bail!("not everything was measured; what was is in {}", json.display());
+    }
+    say!("The figures are in {}", json.display());
+    if options.docs { write_docs(&json) } else { Ok(()) }
+}
+
+fn write_docs(figures: &Path) -> Result<()> {
+    let text = fs::read_to_string(figures).with_context(|| format!("cannot read {}", figures.display()))?;
+    let report: Value = serde_json::from_str(&text)?;
+    let root = workspace::root();
+    fs::write(root.join(FIGURES), format!("{}\n", text.trim_end()))?;
+    for (name, content) in pages(&report) {
+        let path = root.join(&name);
+        fs::create_dir_all(path.parent().expect("a file lies in a directory"))?;
+        fs::write(path, content)?;
+        say!("  {name}");
+    }
+    Ok(())
+}
+
+/// Every file that is made from the figures.
+fn pages(report: &Value) -> Vec<(String, String)> {
+    let plots = plot::plots(report);
+    let names: Vec<&str> = plots.iter().map(|(name, _)| *name).collect();
+    let page = (PAGE.to_owned(), page::page(report, &names));
+    plots.iter().map(|(name, plot)| (format!("{PLOTS}/{name}.svg"), plot.clone())).chain([page]).collect()
+}
+
+/// Refuses pages that say something else than the committed figures.
+pub(crate) fn check() -> Result<()> {
+    let root = workspace::root();
+    if !root.join(FIGURES).is_file() {
+        return Ok(());
+    }
+    let figures = fs::read_to_string(root.join(FIGURES)).context(FIGURES)?;
+    let report: Value = serde_json::from_str(&figures).context(FIGURES)?;
+    for (name, content) in pages(&report) {
+        if fs::read_to_string(root.join(&name)).unwrap_or_default() != content {
+            bail!(
+                "{name} is not what {FIGURES} says: run `cargo xtask bench --from {FIGURES}` and commit what it writes"
+            );
+        }
+    }
+    Ok(())
+}
