@@ -18,7 +18,8 @@ pub(crate) async fn create(client: &Client) -> Result<Stream> {
     let config = Config {
         name: format!("KV_{BUCKET}"),
         subjects: vec![subject(">")],
-        max_messages_per_subject: 1,
+        // Of one alone a watch would miss what is put again before it was delivered.
+        max_messages_per_subject: 64,
         max_age: Duration::from_secs(10),
         discard: DiscardPolicy::New,
         allow_rollup: true,
