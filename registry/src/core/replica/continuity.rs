@@ -162,8 +162,9 @@ impl Continuity {
             return Some(format!("the stream was created anew at {}", facts.created_at));
         }
         let last = facts.last_sequence;
-        if last < position {
-            return Some(format!("the stream ends at {last}, below revision {position}"));
+        // Not below where this replica is now: events that came while the answer was on its way are not in it.
+        if let Some(then) = asked.position.filter(|then| last < *then) {
+            return Some(format!("the stream ends at {last}, below revision {then}"));
         }
         if last < asked.claimed {
             return Some(format!("the stream ends at {last}, but revision {} was seen in it", asked.claimed));

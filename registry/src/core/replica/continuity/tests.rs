@@ -85,6 +85,18 @@ fn a_stream_that_ends_below_the_own_revision_is_broken_after_two_seconds() {
 }
 
 #[test]
+fn events_that_come_while_the_answer_is_on_its_way_speak_for_nothing() {
+    let (mut continuity, timing, _) = at_ten();
+    ask(&mut continuity, 1_000).unwrap();
+    let (check, reader) = (continuity.check, continuity.reader);
+    continuity.delivered(1_001, reader, &record(11, b"event"), &timing);
+    assert_eq!(continuity.inspected(1_002, check, &Inspection::Present(facts(10)), &timing), Verdict::Nothing);
+    assert_eq!(continuity.suspicion(), None);
+    assert_eq!(continuity.end_confirmed_ms(), Some(1_000), "the end that was asked for is behind");
+    assert_eq!(continuity.delivered(1_003, reader, &record(12, b"event"), &timing), Order::Next, "it reads on");
+}
+
+#[test]
 fn a_replicated_stream_gets_ten_seconds() {
     let (mut continuity, _, _) = at_ten();
     let replicated = |last| LogFacts { replicas: 3, ..facts(last) };
