@@ -44,7 +44,18 @@ fn ignored(event: &Event, actor: &str, reason: Reason, detail: Option<&str>) -> 
         Reason::Fenced => "an operator's eviction is in force".to_owned(),
         Reason::FutureIncarnation => "its incarnation lies more than a day in the future".to_owned(),
         Reason::UnknownInstance => "it was not registered".to_owned(),
-        other => detail.unwrap_or(other.as_str()).to_owned(),
+        Reason::NoEpoch => "no log was in force yet".to_owned(),
+        Reason::WrongEpoch => "it was meant for another log".to_owned(),
+        Reason::NotDue => "the time set was not over yet".to_owned(),
+        Reason::StaticInstance => "it has no lease that could end".to_owned(),
+        Reason::CarryClosed => "this log takes nothing over, or no longer".to_owned(),
+        Reason::TooManyIntents => "as many intents are in force as there may be".to_owned(),
+        Reason::UnknownKind
+        | Reason::UnknownSetting
+        | Reason::UnsupportedFoldVersion
+        | Reason::Malformed
+        | Reason::Oversize
+        | Reason::IdentityMismatch => detail.unwrap_or(reason.as_str()).to_owned(),
     };
     format!("a {what} by {actor} was ignored: {why} ({})", reason.as_str())
 }

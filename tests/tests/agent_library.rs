@@ -331,6 +331,32 @@ async fn a_drain_is_answered_by_the_owner_or_refused() {
 }
 
 #[tokio::test]
+async fn one_drain_more_than_can_wait_for_an_owner_who_does_not_look_is_refused() {
+    let (broker, _registry) = broker_and_registry().await;
+    let observer = broker.connect().await;
+    let mut vouch = vouch(&broker.url(), "web1").await;
+    let mut drains = vouch.take_drains().expect("not taken yet");
+    let orders = vouch.register(spec("a")).expect("by the rules");
+    registered(&orders).await;
+    let (subject, inbox) = (subjects().to_agent(&agent("web1"), Verb::Drain), observer.new_inbox());
+    let mut answers = observer.subscribe(inbox.clone()).await.expect("a subscription");
+    let body = r#"{"service":"orders","instance":"a","deadline_ms":1000}"#;
+    for _ in 0..65 {
+        observer.publish_with_reply(subject.clone(), inbox.clone(), body.into()).await.expect("it is sent");
+    }
+    let answer = tokio::time::timeout(SOON, answers.next()).await.expect("an answer in time").expect("an answer");
+    let reply: DrainReply = serde_json::from_slice(&answer.payload).expect("the reply's type");
+    assert_eq!(
+        (reply.result.as_str(), reply.detail.as_deref()),
+        ("refused", Some("too many drains at once: try again"))
+    );
+    for _ in 0..64 {
+        drains.try_recv().expect("the others wait");
+    }
+    drains.try_recv().expect_err("one too many");
+}
+
+#[tokio::test]
 async fn a_dropped_vouching_is_taken_back_before_the_session_stops() {
     let (broker, _registry) = broker_and_registry().await;
     let observer = broker.connect().await;

@@ -1,6 +1,7 @@
 //! The vouching, in virtual time: what an owner, a registry and the log see of it.
 
 mod any_history;
+mod bounds;
 mod life;
 mod refusals;
 mod world;

@@ -11,7 +11,7 @@ use super::spec::InstanceSpec;
 use super::status::{DeregisterOutcome, Pending, Status};
 
 /// Deregistrations that are still tried though nobody waits for them; a further one is left to its lease.
-const LEFT_MAX: usize = 1_000;
+pub(super) const LEFT_MAX: usize = 1_000;
 
 impl Voucher {
     pub(super) fn register(&mut self, now: Now, id: ClaimId, spec: InstanceSpec, effects: &mut Effects) {

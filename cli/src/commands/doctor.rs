@@ -174,7 +174,7 @@ async fn check_jetstream(session: &Session) -> Finding {
             "raise the account's disk limit (max_file or max_disk_storage)",
         ),
         Ok(account) => {
-            let found = format!("{} streams, {} bytes on disk", account.streams, account.storage);
+            let found = format!("streams: {}, bytes on disk: {}", account.streams, account.storage);
             Finding::ok("jetstream", found)
         }
         Err(error) => Finding::bad(

@@ -144,3 +144,28 @@ impl Asking {
             };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(number: usize) -> Scope {
+        Scope::Service(format!("s{number}").parse().expect("a name"))
+    }
+
+    #[test]
+    fn one_service_too_many_to_ask_about_leads_to_one_question_about_everything() {
+        let mut asking = Asking::new(Scope::Everything);
+        for number in 0..SERVICES_MAX {
+            asking.want(service(number), 0, "a gap");
+        }
+        let early = asking.next_due(0).expect("one of them is due");
+        asking.want(service(0), 0, "a gap");
+        assert_eq!(asking.wishes.len(), SERVICES_MAX, "one that is asked about already is none more");
+        asking.want(service(SERVICES_MAX), 0, "a gap");
+        assert!(asking.is_wanted(&service(3)), "the whole holds each");
+        assert_eq!(asking.next_due(0).expect("the whole is due").target, Scope::Everything);
+        assert_eq!(asking.next_due(0), None);
+        assert!(asking.peek(early.ticket).is_none(), "the answer to an earlier question is no longer heard");
+    }
+}

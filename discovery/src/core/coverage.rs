@@ -109,3 +109,27 @@ impl Coverage {
         reached.flat_map(|pulse| &pulse.services).filter(|(_, revision)| *revision > self.through)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pulse(from: u64, to: u64) -> HeldPulse {
+        HeldPulse { from, to, services: Vec::new(), head_age_ms: 0, received_ms: 100 }
+    }
+
+    #[test]
+    fn one_pulse_too_many_ends_the_one_that_reaches_least_far_and_its_range_is_a_gap_then() {
+        let mut coverage = Coverage::default();
+        for number in 1..=HELD_MAX as u64 + 1 {
+            coverage.hold(pulse(number * 10, number * 10 + 10));
+        }
+        assert_eq!(coverage.held.len(), HELD_MAX);
+        coverage.cover(10);
+        assert!(!coverage.advance(100, |_| 0), "nothing says what came from 10 to 20 any more");
+        assert_eq!((coverage.through, coverage.gap_since_ms), (10, Some(100)));
+        coverage.cover(20);
+        assert!(coverage.advance(200, |_| 0));
+        assert_eq!((coverage.through, coverage.gap_since_ms), (HELD_MAX as u64 * 10 + 20, None));
+    }
+}

@@ -136,3 +136,47 @@ impl Cursors {
         self.held.retain(|_, held| now_ms.saturating_sub(held.used_ms) <= period_ms);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use muster_schemas::pulse::CatalogState;
+
+    use super::*;
+    use crate::core::catalog::Catalog;
+
+    fn hold(cursors: &mut Cursors, now_ms: u64) -> String {
+        let snapshot = Snapshot {
+            catalog: Catalog::default(),
+            epoch: None,
+            revision: 0,
+            state: CatalogState::Ready,
+            head_confirmed_ms: None,
+            serving: true,
+            reason: None,
+        };
+        let next = Position { service: "orders".parse().unwrap(), after: None };
+        cursors.hold(now_ms, &Arc::new(snapshot), &Query::Services, &Request::default(), next).to_string()
+    }
+
+    #[test]
+    fn one_answer_too_many_ends_the_one_used_longest_ago() {
+        let mut cursors = Cursors::new(30_000);
+        let held: Vec<_> = (0..HELD_MAX as u64).map(|ms| hold(&mut cursors, ms)).collect();
+        let (cursor, _, position) = cursors.take(1_000, &held[0]).expect("it is held");
+        cursors.advance(1_000, cursor, position);
+        hold(&mut cursors, 1_001);
+        assert_eq!(cursors.len(), HELD_MAX);
+        let gone = cursors.take(1_002, &held[1]).expect_err("it was used longest ago");
+        assert_eq!(gone.code, ErrorCode::CursorExpired);
+        assert!(cursors.take(1_002, &held[0]).is_ok() && cursors.take(1_002, &held[2]).is_ok());
+    }
+
+    #[test]
+    fn what_nobody_asks_for_in_time_is_forgotten() {
+        let mut cursors = Cursors::new(30_000);
+        let held = hold(&mut cursors, 0);
+        assert!(cursors.take(30_000, &held).is_ok());
+        assert!(cursors.take(30_001, &held).is_err());
+        assert_eq!(cursors.len(), 0);
+    }
+}

@@ -1,9 +1,13 @@
 //! Lists and watches, from a registry that works.
 
+use std::collections::BTreeSet;
+
+use futures::StreamExt;
 use muster_discovery::{Cause, Discovery, Update};
 use muster_tests::NatsServer;
+use tokio::task::JoinSet;
 
-use crate::support::{Mirror, Place, SOON, until_verified, versions};
+use crate::support::{Mirror, Place, SOON, subjects, until_verified, versions};
 
 #[tokio::test]
 async fn a_watch_delivers_the_list_and_every_change_with_its_cause_until_the_service_is_proven_empty() {
@@ -100,4 +104,32 @@ async fn an_existing_connection_serves_as_well() {
     until_verified(&discovery, "orders", &versions(&[("a", "1")])).await;
     let first = tokio::time::timeout(SOON, discovery.watch("orders").expect("a name").next()).await;
     assert!(matches!(first, Ok(Some(Update::List(list))) if list.len() == 1));
+}
+
+#[tokio::test]
+async fn of_many_lists_wanted_at_once_a_few_are_asked_for_at_a_time() {
+    let broker = NatsServer::start().await;
+    let silent = broker.connect().await;
+    let mut fewest = usize::MAX;
+    // A machine that stands still for longer than a question lasts sees the next ones early; not three times in a row.
+    for _ in 0..3 {
+        let mut questions = silent.subscribe(subjects().query_wildcard("service.*")).await.expect("a subscription");
+        silent.flush().await.expect("the server has it");
+        let discovery = Discovery::connect(broker.url()).await.expect("connected");
+        let mut readers = JoinSet::new();
+        for number in 0..40 {
+            let discovery = discovery.clone();
+            readers.spawn(async move { discovery.instances(format!("s{number}")).await.map(drop) });
+        }
+        // A question that nobody answers is repeated before it ends: until then no other takes its turn.
+        let mut asked = BTreeSet::new();
+        loop {
+            let question = tokio::time::timeout(SOON, questions.next()).await.expect("in time").expect("a question");
+            if !asked.insert(question.subject) {
+                break;
+            }
+        }
+        fewest = fewest.min(asked.len());
+    }
+    assert!(fewest <= 8, "{fewest} at once");
 }

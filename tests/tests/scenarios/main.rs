@@ -14,6 +14,7 @@ mod advisories;
 mod registry;
 mod publishing;
 mod recovery;
+mod intents;
 mod broker;
 mod proposals;
 mod losses;

@@ -91,7 +91,7 @@ pub(super) struct World {
     pub(super) drains: Vec<Option<ClaimId>>,
     connected: bool,
     listening: bool,
-    asked: BTreeSet<RequestId>,
+    pub(super) asked: BTreeSet<RequestId>,
     on_their_way: VecDeque<(RequestId, Option<Vec<u8>>)>,
     words: VecDeque<(Verb, Vec<u8>, Option<String>)>,
     last_claim: u64,

@@ -187,3 +187,12 @@ fn the_limits_of_the_wire_hold_for_settings() {
         assert!(text.contains(flag), "{flag}: {text}");
     }
 }
+
+#[test]
+fn a_file_with_more_services_than_one_agent_may_have_is_refused() {
+    let of =
+        |count: usize| (0..count).map(|number| format!("[[service]]\nservice = \"s{number}\"\ncommand = [\"x\"]\n"));
+    assert_eq!(load_with(&["run"], Some(&of(SERVICES_MAX).collect::<String>())).unwrap().services.len(), SERVICES_MAX);
+    let (_, text) = complaints(&["run"], Some(&of(SERVICES_MAX + 1).collect::<String>()));
+    assert!(text.contains("at most 1000 services"), "{text}");
+}

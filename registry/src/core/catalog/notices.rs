@@ -129,7 +129,9 @@ fn help(code: NoticeCode) -> &'static str {
         NoticeCode::FutureIncarnation => "the clock of this host is ahead: mint the incarnation from stream_time",
         NoticeCode::UnknownKind => "this registry is older than the agent: upgrade the registries first",
         NoticeCode::UnknownInstance => "register the instance before reporting its health",
-        NoticeCode::Fenced => "an operator evicted this incarnation: `clear` ends it, or start the instance anew",
+        NoticeCode::Fenced => {
+            "an operator evicted this incarnation: `muster evict --clear` lifts that, or start the instance anew"
+        }
         NoticeCode::Displaced => "another session registered this instance with a larger incarnation: stop claiming it",
         NoticeCode::Conflict => "another instance registered the same host and port: change one of the two",
         NoticeCode::Expired => "the instance was removed as gone: register it again if it lives",
