@@ -66,6 +66,8 @@ pub struct Voucher {
     counter: u64,
     acked: Option<MinRevision>,
     heartbeat_due_ms: u64,
+    /// An instance was lost to another agent: one more heartbeat shows the registries that both live.
+    owes_beat: bool,
     last_minted: Option<Incarnation>,
     /// Stream time, and when it was learnt: the host's clock was found to be far ahead of it.
     stream_clock: Option<(u64, u64)>,
@@ -93,6 +95,7 @@ impl Voucher {
             last_request: 0,
             digest: Digest::ZERO,
             instances: 0,
+            owes_beat: false,
             counter: 0,
             acked: None,
             heartbeat_due_ms: now.ms,

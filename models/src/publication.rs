@@ -136,6 +136,7 @@ fn beacon(index: usize, revision: u64) -> Beacon {
         digest: Digest::ZERO,
         fold_versions: vec![1],
         servers: Vec::new(),
+        left: Vec::new(),
         rebuilt: false,
     }
 }

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::id::EpochId;
-use crate::name::ReplicaId;
+use crate::id::{EpochId, SessionId};
+use crate::name::{AgentId, ReplicaId};
 use crate::pulse::CatalogState;
 use crate::timestamp::Timestamp;
 
@@ -34,4 +34,21 @@ pub struct Beacon {
     /// Names of the broker servers that it heard in the last 2 s.
     #[serde(default)]
     pub servers: Vec<String>,
+    /// Silent agents that it leaves to whoever hears their broker server, which it does not hear itself; a few at a time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<LeftAgent>,
+}
+
+/// Where the sender of a beacon heard an agent last. Whoever heard an earlier heartbeat last takes the agent to be there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "json-schema", derive(schemars::JsonSchema))]
+pub struct LeftAgent {
+    /// The agent.
+    pub agent: AgentId,
+    /// Its life.
+    pub session: SessionId,
+    /// Counter of the heartbeat.
+    pub counter: u64,
+    /// Name of the broker server that it came over.
+    pub server: String,
 }

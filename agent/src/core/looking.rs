@@ -227,5 +227,6 @@ impl Voucher {
     /// Somebody else's by now: nothing more is claimed.
     pub(super) fn displaced(&mut self, id: ClaimId, by: Option<Holder>, effects: &mut Effects) {
         self.remove(id, Status::Displaced { by }, effects);
+        self.show_life();
     }
 }

@@ -215,7 +215,14 @@ impl Voucher {
 
     /// Whoever never had anything to answer for is silent.
     fn beats(&self) -> bool {
-        self.instances > 0 || (self.acked.is_some() && !self.claims.is_empty())
+        self.instances > 0 || self.owes_beat || (self.acked.is_some() && !self.claims.is_empty())
+    }
+
+    /// An instance is another agent's by now. That both live can only be known if this one is heard afterwards, also if it
+    /// has nothing else to answer for.
+    pub(super) fn show_life(&mut self) {
+        self.owes_beat = true;
+        self.heartbeat_due_ms = self.heartbeat_due_ms.min(self.stepped_ms);
     }
 
     fn beat(&mut self, now: Now, session: SessionId, effects: &mut Effects) {
@@ -224,6 +231,7 @@ impl Voucher {
         let next_ms = self.heartbeat_due_ms + period_ms;
         self.heartbeat_due_ms = if next_ms > now.ms { next_ms } else { now.ms + period_ms };
         self.counter += 1;
+        self.owes_beat = false;
         let heartbeat = Heartbeat {
             v: WIRE_VERSION,
             session,

@@ -16,6 +16,7 @@ mod due;
 mod expiry_rate;
 mod hear;
 mod holdings;
+mod left;
 mod servers;
 mod standing;
 
@@ -33,6 +34,7 @@ use muster_schemas::{AgentId, InstanceId, ReplicaId, ServiceName, Subjects};
 use agent::{Agent, Lease};
 use clock::LeaseClock;
 use expiry_rate::ExpiryRate;
+use left::Left;
 use servers::Servers;
 
 pub use agent::AgentView;
@@ -79,6 +81,7 @@ pub struct Leases {
     rate: ExpiryRate,
     suspects: u64,
     servers: Servers,
+    left: Left,
     unreachable_limit_ms: u64,
 }
 
@@ -120,6 +123,7 @@ impl Leases {
             rate: ExpiryRate::default(),
             suspects: 0,
             servers: Servers::default(),
+            left: Left::default(),
             unreachable_limit_ms: UNREACHABLE_LIMIT_MS,
         }
     }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use muster_discovery::{Change, Discovery};
+use muster_schemas::alarm::{Alarm, AlarmKind};
 use muster_schemas::event::{DeregisterReason, Deregistration, Event, EventData, HealthReport};
 use muster_schemas::query::Request;
 use muster_schemas::subject::{Query, Subject};
@@ -270,11 +272,18 @@ async fn of_two_agents_that_claim_one_instance_the_larger_incarnation_wins_and_t
     let first = world.start_service("orders", "a", &starting("one"));
     let held = observer.until_routable("orders", "a").await;
     assert_eq!(held.vouching().agent.as_str(), "one");
+    let client = world.broker.connect().await;
+    let subject = world.subjects().alarm(AlarmKind::DuplicateIds.as_str());
+    let mut alarms = client.subscribe(subject).await.expect("subscribed");
+    client.flush().await.expect("flushed");
     let second = world.start_service("orders", "a", &starting("two"));
     let is_two = |instance: &Instance| instance.vouching().agent.as_str() == "two";
     let now = observer.until("orders", "a", "of the second agent", is_two).await;
     assert!(now.vouching().incarnation > held.vouching().incarnation);
     first.agent.wait_for_line("another agent", SOON).await;
+    let message = tokio::time::timeout(SOON, alarms.next()).await.expect("an alarm").expect("connected");
+    let alarm: Alarm = serde_json::from_slice(&message.payload).expect("an alarm");
+    assert!(alarm.message.contains("both live and both registered orders/a"), "{}", alarm.message);
     assert!(observer.removals_of("orders/a").is_empty(), "it was never removed");
     observer.finish(&world.broker).await;
     drop(second);
@@ -340,7 +349,7 @@ async fn subjects_of_all_that_agents_say_are_understood() {
     let expected = services[0].agent_id();
     eventually("a heartbeat of the agent and a mark of the registry", SOON, async || {
         let mut seen = (false, false);
-        while let Some(message) = futures::StreamExt::next(&mut heartbeats).await {
+        while let Some(message) = heartbeats.next().await {
             match world.subjects().parse(&message.subject) {
                 Ok(Subject::Heartbeat(agent)) => seen.0 |= agent == expected,
                 Ok(Subject::Mark(_)) => seen.1 = true,

@@ -109,6 +109,8 @@ pub(crate) struct Coverage {
     pub(crate) settling_ms_max: u64,
     /// Histories in which nobody was left who knew that the log had lost its tail.
     pub(crate) forgotten: u64,
+    /// Histories in which an earlier life, its clock ahead, took back what a later one vouches for.
+    pub(crate) overtaken: u64,
 }
 
 impl Coverage {
@@ -145,6 +147,7 @@ impl Coverage {
         self.epochs += other.epochs;
         self.resynchronised += other.resynchronised;
         self.forgotten += other.forgotten;
+        self.overtaken += other.overtaken;
         self.settling_ms_max = self.settling_ms_max.max(other.settling_ms_max);
     }
 
@@ -188,6 +191,11 @@ impl std::fmt::Display for Coverage {
             self.appended, self.expired, self.epochs, self.resynchronised, self.settling_ms_max
         )?;
         writeln!(out, "in {} nobody was left who knew that the log had lost its tail", self.forgotten)?;
+        writeln!(
+            out,
+            "in {} an earlier life with a clock ahead took back what a later one registered",
+            self.overtaken
+        )?;
         writeln!(out, "{:<30} {:>9} {:>12}", "fault", "times", "in histories")?;
         for fault in Fault::ALL {
             let (times, _) = self.faults.get(&fault).copied().unwrap_or_default();

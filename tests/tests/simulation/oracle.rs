@@ -18,6 +18,8 @@ use super::world::World;
 const REGISTERED_WITHIN_MS: u64 = TTL_MS + 1_000;
 /// A registry that has been well for so long has found out what happened to the log.
 const REGISTRY_WELL_MS: u64 = 8_000;
+/// A server's agents are heard within so long: of three heartbeats two may be lost.
+const HEARD_WITHIN_MS: u64 = 3 * (TTL_MS / 5);
 /// How long an agent may take to find out that an eviction has ended.
 const FENCED_MS: u64 = 15_000;
 /// A registry that has been well for so long has told that a log which it knew lost its tail.
@@ -53,6 +55,8 @@ pub(crate) struct Oracle {
     forgotten: BTreeSet<EpochId>,
     /// From when to when no route led to a server last.
     healed_ms: BTreeMap<usize, (u64, u64)>,
+    /// What lives, and was taken back by an earlier life with a larger incarnation; and when.
+    overtaken: BTreeMap<Key, u64>,
 }
 
 impl Oracle {
@@ -83,6 +87,14 @@ impl Oracle {
 
     pub(crate) fn healed(&mut self, server: usize, cut_ms: (u64, u64)) {
         self.healed_ms.insert(server, cut_ms);
+    }
+
+    /// Since when nothing of a server can have been heard that no route leads to from now on: routes that led to it for too short
+    /// a time before change nothing.
+    pub(crate) fn cut_since(&self, now_ms: u64, server: usize) -> u64 {
+        let last = self.healed_ms.get(&server);
+        last.filter(|(_, healed_ms)| now_ms.saturating_sub(*healed_ms) < HEARD_WITHIN_MS)
+            .map_or(now_ms, |(since, _)| *since)
     }
 
     pub(crate) fn is_calm(&self, now_ms: u64, for_ms: u64) -> bool {
@@ -205,7 +217,7 @@ impl World {
             return self.fail(format!("I4: {what} was removed, and was not there"));
         };
         match change.cause {
-            Cause::Deregistered => self.judge_deregistration(&what, change),
+            Cause::Deregistered => self.judge_deregistration(&what, change, before),
             Cause::Expired | Cause::CarriedOver => self.judge_expiry(&what, change, before, stored),
             Cause::Evicted => {
                 let key = (change.service.clone(), change.instance.clone());
@@ -222,11 +234,29 @@ impl World {
         self.agents.iter().position(|agent| agent.sessions.contains(session))
     }
 
-    fn judge_deregistration(&mut self, what: &str, change: &Change) {
+    fn judge_deregistration(&mut self, what: &str, change: &Change, before: &Instance) {
         let key = (change.service.clone(), change.instance.clone());
+        self.look_for_overtaken(&key, before);
         // A later life of the same agent may end what an earlier one began, and a registry may carry its word over.
         if !self.oracle.withdrawn.iter().any(|(_, withdrawn)| *withdrawn == key) {
             self.fail(format!("I1: {what} was deregistered, and no owner had asked for it"));
+        }
+    }
+
+    /// An earlier life took it back in a log that was lost before anybody read that; then its clock was set back, and its word
+    /// comes once more: a larger incarnation than that of the life that registered since, and nothing in this log shows that it
+    /// is the earlier one. Whoever lives is back soon.
+    fn look_for_overtaken(&mut self, key: &Key, before: &Instance) {
+        let Some(process) = self.process_of(before) else { return };
+        let tombstone = self.broker.stream.as_ref().and_then(|stream| stream.catalog.tombstone(&key.0, &key.1));
+        let is_earlier = tombstone.is_some_and(|tombstone| {
+            let holder = self.agents.iter().position(|agent| agent.sessions.contains(&tombstone.vouching.session));
+            holder.is_some_and(|holder| holder < process && !self.agents[holder].process.running)
+                && tombstone.vouching.incarnation > before.vouching().incarnation
+        });
+        if is_earlier && self.agents[process].wants(key) {
+            self.oracle.overtaken.insert(key.clone(), self.now_ms);
+            self.coverage.overtaken = 1;
         }
     }
 
@@ -281,6 +311,11 @@ impl World {
         last_ms.is_some_and(|ms| self.now_ms.saturating_sub(*ms) < FENCED_MS)
     }
 
+    fn was_overtaken(&self, key: &Key) -> bool {
+        let at_ms = self.oracle.overtaken.get(key);
+        at_ms.is_some_and(|at_ms| self.now_ms.saturating_sub(*at_ms) < REGISTERED_WITHIN_MS)
+    }
+
     fn look_at_evictions(&mut self) {
         let keys: Vec<Key> = self.oracle.evicted_ones().filter(|key| self.is_evicted(key)).collect();
         for key in keys {
@@ -300,7 +335,7 @@ impl World {
             let owns = |claim: &&Claim| claim.is_wanted() && claim.confirmed_ms.is_some_and(is_old);
             for claim in self.agents[index].claims.values().filter(owns) {
                 let key = claim.key();
-                if !self.is_contested(index, &key) && !self.was_evicted(&key) {
+                if !self.is_contested(index, &key) && !self.was_evicted(&key) && !self.was_overtaken(&key) {
                     owed.push((index, key));
                 }
             }

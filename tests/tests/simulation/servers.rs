@@ -108,7 +108,7 @@ impl World {
         let for_ms =
             if self.random.chance(50) { self.random.between(100, 2_500) } else { self.random.between(2_500, 14_000) };
         self.tell(|| format!("no route leads to server n{server} for {for_ms} ms"));
-        self.servers.isolated = Some((server, self.now_ms));
+        self.servers.isolated = Some((server, self.oracle.cut_since(self.now_ms, server)));
         self.end_readers(|log| log.server == server);
         self.unsettle(for_ms);
         self.later(for_ms, Deed::HealRoute);

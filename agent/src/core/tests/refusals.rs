@@ -102,6 +102,25 @@ fn the_displaced_says_so_and_claims_nothing_more() {
 }
 
 #[test]
+fn the_displaced_is_heard_once_more_so_that_both_are_known_to_live() {
+    let mut world = World::connected();
+    world.register(spec("a"));
+    world.pass(500);
+    held_by_another(&mut world);
+    let before = world.heartbeats.len();
+    let notice = world.notice_about("a", NoticeCode::Displaced, None, "displaced");
+    world.hear_notice(&notice);
+    world.pass(10_000);
+    let after = &world.heartbeats[before..];
+    assert_eq!(
+        after.iter().map(|(_, heartbeat)| heartbeat.instances).collect::<Vec<_>>(),
+        [0],
+        "and then it is silent"
+    );
+    assert!(after[0].0 <= 600, "at once: {}", after[0].0);
+}
+
+#[test]
 fn a_displacement_by_the_own_session_or_of_long_ago_is_none() {
     let mut world = World::connected();
     let claim = world.register(spec("a"));

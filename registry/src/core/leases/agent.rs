@@ -26,6 +26,8 @@ pub(super) struct Agent {
     /// The server that it named last, and for how long that had been unreachable in all by then.
     pub(super) server: Option<u32>,
     pub(super) unreachable_before_ms: u64,
+    /// The heartbeat that named it: life and counter.
+    pub(super) server_named_by: Option<(SessionId, u64)>,
     /// The connection that its last heartbeat came over: server id, client id.
     pub(super) connection: Option<(Box<str>, u64)>,
     /// The broker says that this connection is gone.
@@ -101,6 +103,7 @@ impl Agent {
             last_event: 0,
             server: None,
             unreachable_before_ms: 0,
+            server_named_by: None,
             connection: None,
             disconnected: None,
             leases: Vec::new(),

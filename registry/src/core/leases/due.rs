@@ -78,6 +78,7 @@ impl Leases {
             Reach { clock: &self.clock, servers: &self.servers, unreachable_limit_ms: self.unreachable_limit_ms };
         let mut taken = Vec::new();
         let mut look_at: Option<u64> = None;
+        let mut is_left = false;
         let Some(agent) = self.agents.get_mut(index as usize).and_then(Option::as_mut) else {
             return taken;
         };
@@ -86,6 +87,7 @@ impl Leases {
             let Some(lease) = self.leases.get_mut(lease_index as usize).and_then(Option::as_mut) else {
                 continue;
             };
+            is_left |= reach.is_left(now_ms, agent, lease);
             let due = match reach.standing(now_ms, agent, lease) {
                 Standing::Due(cause) if taken.len() < available => {
                     if !agent.is_suspect(lease) {
@@ -105,6 +107,9 @@ impl Leases {
         }
         agent.look_at = look_at;
         self.schedule.extend(look_at.map(|look_at| Reverse((look_at, index))));
+        if is_left {
+            self.left.add(index);
+        }
         taken
     }
 

@@ -169,6 +169,13 @@ impl Servers {
         (name, id): (&str, &str),
         known: Option<u32>,
     ) -> Option<u32> {
+        let index = self.named(clock, name, known)?;
+        self.servers.get_mut(index as usize)?.hear(now_ms, clock, Some(id));
+        Some(index)
+    }
+
+    /// An agent is on a server, whether that was heard or not. `known` and the result are as in [`Self::hear`].
+    pub(super) fn named(&mut self, clock: u64, name: &str, known: Option<u32>) -> Option<u32> {
         let is_named = |index: &usize| self.servers.get(*index).is_some_and(|server| *server.name == *name);
         let before = known.map(|known| known as usize);
         let index = before.filter(is_named).or_else(|| self.index_of(name)).or_else(|| self.add(name, clock));
@@ -178,7 +185,6 @@ impl Servers {
                 server.agents += 1;
             }
         }
-        self.servers.get_mut(index?)?.hear(now_ms, clock, Some(id));
         u32::try_from(index?).ok()
     }
 

@@ -92,4 +92,13 @@ impl Reach<'_> {
         }
         Standing::Until(limit_at.min(clock + UNREACHABLE_AGAIN_MS))
     }
+
+    /// Whether it is left to another replica: its time is used up, and only that one hears its server.
+    pub(super) fn is_left(&self, now_ms: u64, agent: &Agent, lease: &Lease) -> bool {
+        let clock = self.clock.now();
+        let is_silent = |heard_at: u64| clock.saturating_sub(heard_at) >= SERVER_UNREACHABLE_MS;
+        let server = self.servers.limit(agent.server);
+        self.due_at(agent, lease) <= clock
+            && server.is_some_and(|server| is_silent(server.heard_at) && server.is_heard_elsewhere(now_ms))
+    }
 }

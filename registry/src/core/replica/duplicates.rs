@@ -10,18 +10,18 @@ use super::Replica;
 use crate::core::io::Effects;
 
 /// Displaced agents that are waited for; one more is not, and its notice has to do.
-const DISPLACED_MAX: usize = 64;
+pub(super) const DISPLACED_MAX: usize = 64;
 /// A displaced agent that is not heard within this time does not live.
 const LIVES_MS: u64 = 10_000;
 
 /// Agents from which an instance was taken by another one, and which one that is: it proves nothing before they are heard.
 #[derive(Debug, Default)]
 pub(super) struct Duplicates {
-    displaced: BTreeMap<AgentId, Displaced>,
+    pub(super) displaced: BTreeMap<AgentId, Displaced>,
 }
 
 #[derive(Debug)]
-struct Displaced {
+pub(super) struct Displaced {
     since_ms: u64,
     service: ServiceName,
     instance: InstanceId,

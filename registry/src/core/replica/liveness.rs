@@ -21,7 +21,7 @@ use crate::core::leases::{Beat, Due, DueInstance, Heard, Leases, Unheard, Verdic
 /// Probes under way at once; whoever is due beyond that waits.
 const PROBES_MAX: usize = 256;
 /// Agents that wait for their probe while an older replica has the first word; whoever is due beyond that comes again.
-const WAITING_MAX: usize = 10_000;
+pub(super) const WAITING_MAX: usize = 10_000;
 /// Alarms of the same kind are not raised more often than this.
 const ALARM_AGAIN_MS: u64 = 10_000;
 /// A fifth of the fleet due within this time, the default TTL, is a storm.
@@ -36,7 +36,7 @@ pub(super) struct Liveness {
     pub(super) announcing: Announcing,
     listening_since_ms: u64,
     /// Agents that are due, and when this replica may probe them: (due since, agent).
-    waiting: VecDeque<(u64, Due)>,
+    pub(super) waiting: VecDeque<(u64, Due)>,
     probes: BTreeMap<u64, Probing>,
     last_probe: u64,
     /// Given up if their broker servers are heard now; bounded by the rate of expiries.

@@ -95,6 +95,7 @@ impl Replica {
             fold_versions: self.fold_versions.clone(),
             rebuilt: self.has_rebuilt(),
             servers: self.liveness.leases.servers_heard(self.now_ms),
+            left: self.liveness.leases.take_left(),
         };
         let subject = self.settings.subjects.beacon(&self.settings.replica);
         self.send(OutgoingKind::Beacon, subject, &beacon, effects);
@@ -193,6 +194,7 @@ impl Replica {
             Heard::Peer => {
                 self.counters.beacons_heard += 1;
                 self.liveness.leases.heard_elsewhere(self.now_ms, &beacon.servers);
+                self.liveness.leases.left_by_other(&beacon.left);
                 self.learn_position(beacon.epoch, beacon.revision);
                 self.compare_digest(&beacon, effects);
                 self.rank = self.peers.rank(self.now_ms, &self.settings.timing);

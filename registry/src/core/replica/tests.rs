@@ -6,6 +6,7 @@ mod breaks;
 mod broker_words;
 mod checkpoints;
 mod divergence;
+mod duplicates;
 mod evidence;
 mod liveness;
 mod publishing;

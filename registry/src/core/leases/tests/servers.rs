@@ -1,5 +1,6 @@
 //! In a cluster: silence counts only as long as the agent's server is heard.
 
+use muster_schemas::beacon::LeftAgent;
 use muster_schemas::event::ExpiryCause;
 use muster_schemas::query::ServerState;
 
@@ -273,4 +274,59 @@ fn an_agent_that_was_never_heard_may_be_on_a_server_that_began_anew() {
     assert!(bench.due().is_empty());
     answering(&mut bench, "another-life", 1_600);
     assert_eq!(bench.due(), ["of-d"]);
+}
+
+/// What a replica says that heard `b` last on a server, by a heartbeat of this number.
+fn left(server: &str, counter: u64) -> LeftAgent {
+    LeftAgent { agent: agent_id("b"), session: session(1), counter, server: server.to_owned() }
+}
+
+/// Silent for so long, while another replica hears `n3`.
+fn left_elsewhere(bench: &mut Bench, ms: u64) {
+    for _ in 0..ms / 400 {
+        bench.leases.heard_elsewhere(bench.now_ms, &["n3".to_owned()]);
+        cut_off(bench, 400);
+        assert!(bench.due().is_empty());
+    }
+}
+
+#[test]
+fn whoever_leaves_an_agent_to_another_says_where_it_was_heard_last() {
+    let mut bench = bench();
+    left_elsewhere(&mut bench, TTL_MS - 2_000);
+    assert_eq!(bench.leases.take_left(), []);
+    left_elsewhere(&mut bench, 4_000);
+    let counter = bench.beat_counter;
+    let mut named = bench.leases.take_left();
+    named.sort_by(|one, other| one.agent.cmp(&other.agent));
+    assert_eq!(named.len(), 2, "{named:?}");
+    assert_eq!((named[1].agent.as_str(), named[1].server.as_str()), ("b", "n3"));
+    assert!(named[1].counter < counter);
+    assert_eq!(bench.leases.take_left(), [], "until it is looked at again");
+    left_elsewhere(&mut bench, 1_200);
+    assert_eq!(bench.leases.take_left().len(), 2);
+}
+
+#[test]
+fn whoever_heard_an_earlier_heartbeat_believes_the_other_and_decides_if_it_hears_that_server() {
+    let mut bench = bench();
+    let heard = bench.beat_counter;
+    left_elsewhere(&mut bench, TTL_MS + 4_000);
+    bench.leases.left_by_other(&[left("n1", heard - 3)]);
+    left_elsewhere(&mut bench, 2_000);
+    bench.leases.left_by_other(&[left("n1", heard + 1)]);
+    bench.leases.left_by_other(&[left("n3", heard - 2)]);
+    bench.leases.heard_elsewhere(bench.now_ms, &["n3".to_owned()]);
+    cut_off(&mut bench, 1_200);
+    assert_eq!(bench.due(), ["of-b"]);
+}
+
+#[test]
+fn an_agent_that_is_heard_is_where_it_says() {
+    let mut bench = bench();
+    bench.leases.left_by_other(&[left("n1", bench.beat_counter + 1)]);
+    bench.beat("b", 1);
+    bench.beat("b", 1);
+    let servers = bench.leases.servers(bench.now_ms);
+    assert_eq!(servers.iter().find(|one| one.name == "n3").map(|one| one.agents), Some(2));
 }

@@ -243,3 +243,22 @@ fn a_missing_stream_is_created_only_by_who_has_read_nothing_from_it() {
     assert_eq!(continuity.inspected(1_000, check, &Inspection::Missing, &timing), Verdict::Nothing);
     assert_eq!(continuity.suspicion(), Some("the stream is gone"));
 }
+
+#[test]
+fn of_too_many_ends_to_be_confirmed_the_latest_are_kept() {
+    let (mut continuity, timing, _) = at_ten();
+    let asked = PENDING_ENDS_MAX as u64 + 10;
+    for number in 1..=asked {
+        inspect(&mut continuity, number * 1_000, facts(10 + number));
+    }
+    assert_eq!(continuity.pending_ends.len(), PENDING_ENDS_MAX);
+    let reader = continuity.reader;
+    for sequence in 11..=20 {
+        continuity.delivered(asked * 1_000, reader, &record(sequence, b"event"), &timing);
+    }
+    assert_eq!(continuity.end_confirmed_ms(), None, "those ends are forgotten, and nothing is confirmed by them");
+    for sequence in 21..=(10 + asked) {
+        continuity.delivered(asked * 1_000, reader, &record(sequence, b"event"), &timing);
+    }
+    assert_eq!(continuity.end_confirmed_ms(), Some(asked * 1_000));
+}

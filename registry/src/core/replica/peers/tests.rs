@@ -15,6 +15,7 @@ fn beacon(replica: &str, started_ms: i64, revision: u64) -> Beacon {
         fold_versions: vec![1],
         rebuilt: false,
         servers: Vec::new(),
+        left: Vec::new(),
     }
 }
 

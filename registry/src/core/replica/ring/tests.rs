@@ -88,3 +88,14 @@ fn a_pulse_spares_every_change_up_to_its_end() {
     assert_eq!(ring.first_unseen(), Some(revision(3)));
     assert_eq!(ring.saw_through(revision(2)), 0);
 }
+
+#[test]
+fn of_too_many_seen_before_they_are_folded_the_earliest_are_published_once_more() {
+    let mut ring = Ring::default();
+    for sequence in 2..(AHEAD_MAX as u64 + 3) {
+        ring.saw(0, revision(sequence), Some(revision(1)));
+    }
+    assert_eq!(ring.ahead.len(), AHEAD_MAX);
+    assert!(!ring.was_seen(revision(2)), "forgotten: a change that comes twice harms nobody");
+    assert!(ring.was_seen(revision(3)));
+}

@@ -58,7 +58,7 @@ impl World {
         }
     }
 
-    fn removals(&self) -> Vec<(u64, Change)> {
+    pub(super) fn removals(&self) -> Vec<(u64, Change)> {
         let changes = self.changes().into_iter();
         changes
             .filter(|(_, _, change)| change.change == ChangeKind::Removed)

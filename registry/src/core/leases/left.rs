@@ -1,0 +1,78 @@
+//! Agents whose silence is left to whoever hears their broker server.
+//!
+//! Replicas that heard different heartbeats last take an agent to be on different servers, and each of these may be heard by
+//! another of them: then each leaves the agent to another, for ever. So whoever leaves an agent says where it was heard last,
+//! and whoever heard an earlier heartbeat last believes that. In the end all take it to be on one server; who hears that one
+//! leaves it to nobody.
+
+use std::collections::VecDeque;
+
+use muster_schemas::beacon::LeftAgent;
+
+use super::Leases;
+use super::agent::Agent;
+
+/// Agents that a beacon names, in number: it has to remain small.
+const NAMED_MAX: usize = 8;
+
+/// Agents that wait to be named, in number; further ones come again a second later.
+const WAITING_MAX: usize = 256;
+
+/// Agents that are to be named.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    agents: VecDeque<u32>,
+}
+
+impl Left {
+    pub(super) fn add(&mut self, agent: u32) {
+        if self.agents.len() < WAITING_MAX && !self.agents.contains(&agent) {
+            self.agents.push_back(agent);
+        }
+    }
+}
+
+impl Leases {
+    /// Some of the agents that this replica leaves to others, to be named in its next beacon.
+    pub fn take_left(&mut self) -> Vec<LeftAgent> {
+        let count = self.left.agents.len().min(NAMED_MAX);
+        let taken: Vec<u32> = self.left.agents.drain(..count).collect();
+        taken.into_iter().filter_map(|index| self.left_agent(index)).collect()
+    }
+
+    fn left_agent(&self, index: u32) -> Option<LeftAgent> {
+        let agent = self.agents.get(index as usize)?.as_ref()?;
+        let (session, counter) = agent.server_named_by?;
+        let server = self.servers.name(agent.server?)?.to_owned();
+        Some(LeftAgent { agent: agent.id.clone(), session, counter, server })
+    }
+
+    /// Another replica leaves these, and says where it heard them last.
+    pub fn left_by_other(&mut self, left: &[LeftAgent]) {
+        let clock = self.clock.now();
+        for left in left {
+            let index = self.by_token.get(left.agent.token().as_str());
+            let agent = index.and_then(|index| self.agents.get_mut(*index as usize)?.as_mut());
+            let Some(agent) = agent.filter(|agent| agent.was_heard_later(left)) else {
+                continue;
+            };
+            agent.server = self.servers.named(clock, &left.server, agent.server);
+            agent.unreachable_before_ms = self.servers.limit(agent.server).map_or(0, |limit| limit.unreachable_ms);
+            agent.server_named_by = Some((left.session, left.counter));
+        }
+    }
+}
+
+impl Agent {
+    /// Whether another replica heard a later heartbeat. One that was not heard at all may be on any server here, and is left to
+    /// nobody. Of two lives the one counts in which something is registered: a clock that was set back makes the later one
+    /// smaller.
+    fn was_heard_later(&self, left: &LeftAgent) -> bool {
+        let holds_leases = |session| self.session(session).is_some_and(|session| session.leases > 0);
+        match self.server_named_by {
+            None => false,
+            Some((session, counter)) if session == left.session => left.counter > counter,
+            Some((session, _)) => holds_leases(left.session) && (!holds_leases(session) || left.session > session),
+        }
+    }
+}
