@@ -23,6 +23,10 @@ use clap::{Parser, Subcommand};
 
 use report::Report;
 
+/// The registry's: what is measured in this process is measured as it is there, and the floor has no worse one.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures floor, Muster and its peers on the same work.
 #[derive(Parser)]
 #[command(name = "muster-bench")]

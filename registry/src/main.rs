@@ -8,6 +8,10 @@ use muster_runtime::logging::LogSettings;
 use muster_runtime::settings::{Check, Program, Settings};
 use muster_runtime::stop::Stop;
 
+/// A catalog is millions of small pieces: nothing is kept beside each, and what one thread frees another may take.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Folds the log of a namespace into a catalog, publishes its changes and answers queries from it.
 #[derive(Debug, clap::Parser)]
 #[command(name = "muster-registry")]

@@ -11,7 +11,7 @@ use muster_runtime::stop::Stop;
 use muster_schemas::subject::DISCONNECT_ADVISORIES;
 use muster_schemas::{ReplicaId, Subjects};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::checkpoint_store::Store;
 use crate::clock::Clock;
@@ -189,14 +189,29 @@ async fn together(
             outcome
         }
     });
-    let working = async {
-        let outcome = shell.run(sources, tick, &ended).await;
-        ended.request();
-        outcome
-    };
-    let (outcome, ()) = tokio::join!(working, asked);
-    let answered = answering.join_next().await.and_then(Result::ok).unwrap_or(Ok(()));
+    // On the runtime's own threads: the one that waits here would have to be woken for every batch.
+    let mut working = JoinSet::new();
+    working.spawn({
+        let ended = ended.clone();
+        async move {
+            let outcome = shell.run(sources, tick, &ended).await;
+            ended.request();
+            outcome
+        }
+    });
+    let (worked, ()) = tokio::join!(working.join_next(), asked);
+    let outcome = joined(worked);
+    let answered = joined(answering.join_next().await);
     outcome.and(answered)
+}
+
+/// How a task ended; a panic goes on here.
+fn joined(ended: Option<Result<Result<(), RegistryError>, JoinError>>) -> Result<(), RegistryError> {
+    match ended {
+        Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Some(Ok(outcome)) => outcome,
+        Some(Err(_)) | None => Ok(()),
+    }
 }
 
 /// Refuses a stream that is not as it must be. One that is missing is the core's affair.

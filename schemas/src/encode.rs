@@ -76,20 +76,24 @@ impl Change {
         let Some(value) = value.filter(|_| is_plain) else {
             return serde_json::to_vec(self).unwrap_or_default();
         };
-        let mut bytes = Vec::with_capacity(value.len() + CHANGE_BYTES);
-        let without = Self { value: None, ..self.clone() };
-        let _ = serde_json::to_writer(&mut bytes, &without);
+        let mut without = Vec::with_capacity(CHANGE_BYTES);
+        let _ = serde_json::to_writer(&mut without, &Self { value: None, ..self.clone() });
         // No other text can hold this: a quotation mark in a text is escaped.
-        let place = bytes.windows(NO_VALUE.len()).position(|window| window == NO_VALUE);
-        if let Some(place) = place {
-            let null = place + NO_VALUE.len() - 4;
-            bytes.splice(null..null + 4, value.iter().copied());
-        }
+        let Some(place) = without.windows(NO_VALUE.len()).position(|window| window == NO_VALUE) else {
+            return without;
+        };
+        let (before, after) = without.split_at(place + NO_VALUE.len());
+        let before = &before[..before.len() - NULL.len()];
+        let mut bytes = Vec::with_capacity(before.len() + value.len() + after.len());
+        bytes.extend_from_slice(before);
+        bytes.extend_from_slice(value);
+        bytes.extend_from_slice(after);
         bytes
     }
 }
 
 /// What stands in a change without a value.
 const NO_VALUE: &[u8] = b"\"value\":null";
+const NULL: &[u8] = b"null";
 /// More than the rest of a change takes as a rule.
 const CHANGE_BYTES: usize = 512;

@@ -20,6 +20,27 @@ struct ChangeHead {
     revision: u64,
 }
 
+/// A ULID as text.
+const EPOCH_BYTES: usize = 26;
+
+impl ChangeHead {
+    /// What begins as every replica of this version writes it is not read to its end: also the own changes come back.
+    fn read(payload: &[u8]) -> Option<Self> {
+        Self::read_beginning(payload).or_else(|| serde_json::from_slice(payload).ok())
+    }
+
+    fn read_beginning(payload: &[u8]) -> Option<Self> {
+        let rest = payload.strip_prefix(b"{\"v\":1,\"epoch\":\"")?;
+        let (epoch, rest) = rest.split_at_checked(EPOCH_BYTES)?;
+        let rest = rest.strip_prefix(b"\",\"revision\":")?;
+        let digits = rest.split(|byte| *byte == b',').next()?;
+        let epoch = std::str::from_utf8(epoch).ok()?.parse().ok()?;
+        let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+        let revision = is_number.then(|| std::str::from_utf8(digits).ok()?.parse().ok())??;
+        Some(Self { epoch, revision })
+    }
+}
+
 impl Replica {
     /// Sends a message of plain data, unless nothing can be sent.
     pub(super) fn send(&self, kind: OutgoingKind, subject: String, message: &impl Serialize, effects: &mut Effects) {
@@ -152,7 +173,7 @@ impl Replica {
             // A permission check of somebody who starts; the same for pulses and beacons.
             return;
         }
-        let Ok(change) = serde_json::from_slice::<ChangeHead>(payload) else {
+        let Some(change) = ChangeHead::read(payload) else {
             self.counters.messages_refused += 1;
             return;
         };
@@ -227,6 +248,31 @@ impl Replica {
         if self.now_ms >= again_ms {
             self.complained_ms.insert(kind, self.now_ms);
             self.alarm(kind, text, effects);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_beginning_of_a_change_says_the_same_as_the_whole() {
+        let epoch = EpochId::from_parts(1, 2);
+        let whole = format!(r#"{{"v":1,"epoch":"{epoch}","revision":572,"previous_revision":0}}"#);
+        let read = ChangeHead::read_beginning(whole.as_bytes()).unwrap();
+        assert_eq!((read.epoch, read.revision), (epoch, 572));
+        let others = [
+            format!(r#"{{"epoch":"{epoch}","revision":572}}"#),
+            format!(r#"{{ "v":1,"epoch":"{epoch}","revision":572}}"#),
+            format!(r#"{{"v":1,"epoch":"{epoch}","other":1,"revision":572}}"#),
+        ];
+        for other in others {
+            assert!(ChangeHead::read_beginning(other.as_bytes()).is_none(), "{other}");
+            assert_eq!(ChangeHead::read(other.as_bytes()).unwrap().revision, 572);
+        }
+        for bad in ["", "{}", r#"{"v":1,"epoch":"#, &whole.replace("572", "-1"), &whole.replace("572", "5a")] {
+            assert!(ChangeHead::read(bad.as_bytes()).is_none(), "{bad}");
         }
     }
 }
