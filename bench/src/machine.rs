@@ -21,14 +21,19 @@ fn output(program: impl AsRef<std::ffi::OsStr>, argument: &str) -> Option<String
 pub(crate) fn machine() -> BTreeMap<&'static str, String> {
     let unknown = || "unknown".to_owned();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     BTreeMap::from([
         ("processor", field("/proc/cpuinfo", "model name").unwrap_or_else(unknown)),
         ("cores", cores.to_string()),
         ("memory", field("/proc/meminfo", "MemTotal").unwrap_or_else(unknown)),
         ("kernel", output("uname", "-sr").unwrap_or_else(unknown)),
-        ("load before (1, 5, 15 minutes)", load.split(' ').take(3).collect::<Vec<_>>().join(" ")),
+        ("load before (1, 5, 15 minutes)", load()),
     ])
+}
+
+/// How many wanted to run, averaged over 1, 5 and 15 minutes.
+pub(crate) fn load() -> String {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split(' ').take(3).collect::<Vec<_>>().join(" ")
 }
 
 /// The versions of everything that takes part.

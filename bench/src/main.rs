@@ -82,6 +82,10 @@ fn main() -> Result<()> {
     }
 }
 
+/// Why there are no figures of it.
+const NO_CONSUL: &str = "no ordinary package client installs it: neither Debian, PyPI nor npm has its server, and `go install` \
+    refuses its module, whose go.mod replaces others";
+
 async fn bench(options: &Options) -> Result<()> {
     let etcd = stand::etcd();
     let registry = muster_tests::bin("muster-registry");
@@ -106,6 +110,10 @@ async fn bench(options: &Options) -> Result<()> {
             report.missing(work.name, format!("{error:#}"));
         }
         seconds.insert(work.name, started.elapsed().as_secs_f64());
+    }
+    report.machine.insert("load after (1, 5, 15 minutes)", machine::load());
+    if options.peers.iter().any(|peer| peer == "consul") {
+        report.missing("consul", NO_CONSUL);
     }
     println!("\nRatios");
     report.compare();
