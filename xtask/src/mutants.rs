@@ -8,18 +8,22 @@ mod definition;
 mod page;
 mod running;
 
+use std::time::Instant;
+
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
+use crate::progress::leave_stdout_alone;
+use crate::workspace;
 use definition::Mutation;
 use running::{Outcome, Workshop};
 
 /// Which broken builds to make.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Only this one.
+    /// Only this one; can be given again.
     #[arg(long, value_name = "NAME")]
-    only: Option<String>,
+    only: Vec<String>,
     /// Print what came out as JSON, and nothing else on standard output.
     #[arg(long)]
     json: bool,
@@ -39,11 +43,21 @@ struct Line {
     missed_by: Vec<String>,
     /// What kept the tests from running; then nothing was shown.
     trouble: Option<String>,
+    /// What building and testing took.
+    seconds: u64,
 }
 
 impl Line {
     fn is_caught(&self) -> bool {
         !self.caught_by.is_empty() && self.missed_by.is_empty() && self.trouble.is_none()
+    }
+
+    fn verdict(&self) -> String {
+        match &self.trouble {
+            Some(trouble) => format!("TROUBLE  {trouble}"),
+            None if self.is_caught() => format!("caught by {}", self.caught_by.join(", ")),
+            None => format!("SURVIVED {}", self.missed_by.join(", ")),
+        }
     }
 }
 
@@ -56,20 +70,28 @@ pub(crate) fn mutants(options: &Options) -> Result<bool> {
     }
     page::check(&mutations)?;
     for mutation in &mutations {
-        mutation.mutated()?;
+        mutation.mutated(&workspace::root())?;
         mutation.check_tests()?;
     }
-    if let Some(only) = &options.only {
-        mutations.retain(|mutation| mutation.name == *only);
-        ensure!(!mutations.is_empty(), "there is no mutation `{only}`; each is a file in xtask/mutants");
+    for only in &options.only {
+        let is_there = mutations.iter().any(|mutation| mutation.name == *only);
+        ensure!(is_there, "there is no mutation `{only}`; each is a file in xtask/mutants");
     }
+    if !options.only.is_empty() {
+        mutations.retain(|mutation| options.only.contains(&mutation.name));
+    }
+    leave_stdout_alone();
+    let began = Instant::now();
     let workshop = Workshop::open()?;
     workshop.check_unharmed(&mutations)?;
+    eprintln!("The tests that are named hold as it is ({} s)", began.elapsed().as_secs());
     let mut lines = Vec::new();
     for (index, mutation) in mutations.iter().enumerate() {
-        eprintln!("[{}/{}] {}", index + 1, mutations.len(), mutation.name);
-        lines.push(tried(&workshop, mutation)?);
+        let line = tried(&workshop, mutation)?;
+        eprintln!("[{}/{}] {}: {} ({} s)", index + 1, mutations.len(), line.mutation, line.verdict(), line.seconds);
+        lines.push(line);
     }
+    eprintln!("{} s in all", began.elapsed().as_secs());
     if options.json {
         println!("{}", serde_json::to_string_pretty(&lines)?);
     } else {
@@ -79,12 +101,14 @@ pub(crate) fn mutants(options: &Options) -> Result<bool> {
 }
 
 fn tried(workshop: &Workshop, mutation: &Mutation) -> Result<Line> {
+    let began = Instant::now();
     let mut line = Line {
         mutation: mutation.name.clone(),
         about: mutation.about.clone(),
         caught_by: Vec::new(),
         missed_by: Vec::new(),
         trouble: None,
+        seconds: 0,
     };
     match workshop.try_out(mutation)? {
         Outcome::Ran { failed, passed } => {
@@ -93,18 +117,14 @@ fn tried(workshop: &Workshop, mutation: &Mutation) -> Result<Line> {
         }
         Outcome::NotBuilt(why) => line.trouble = Some(format!("it does not build: {why}")),
     }
+    line.seconds = began.elapsed().as_secs();
     Ok(line)
 }
 
 fn print(lines: &[Line]) {
     let width = lines.iter().map(|line| line.mutation.len()).max().unwrap_or(0);
     for line in lines {
-        let verdict = match &line.trouble {
-            Some(trouble) => format!("TROUBLE  {trouble}"),
-            None if line.is_caught() => format!("caught by {}", line.caught_by.join(", ")),
-            None => format!("SURVIVED {}", line.missed_by.join(", ")),
-        };
-        println!("{:<width$}  {verdict}", line.mutation);
+        println!("{:<width$}  {}", line.mutation, line.verdict());
     }
     let caught = lines.iter().filter(|line| line.is_caught()).count();
     println!("{caught} of {} broken builds were caught", lines.len());
@@ -119,7 +139,7 @@ mod tests {
         let mutations = definition::all().unwrap();
         assert!(mutations.len() >= 15, "{}", mutations.len());
         for mutation in &mutations {
-            mutation.mutated().unwrap();
+            mutation.mutated(&workspace::root()).unwrap();
             mutation.check_tests().unwrap();
         }
     }
@@ -139,6 +159,7 @@ mod tests {
                 caught_by: owned(caught),
                 missed_by: owned(missed),
                 trouble: trouble.map(str::to_owned),
+                seconds: 1,
             }
         };
         assert!(line(&["a"], &[], None).is_caught());

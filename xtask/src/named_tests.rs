@@ -12,13 +12,23 @@ use crate::workspace;
 
 /// Whether the test is there.
 pub(crate) fn exists(name: &str) -> Result<bool> {
+    Ok(place(name)?.is_some())
+}
+
+/// Whether it is one of a suite of `tests/tests`, on real processes, and not one beside the code.
+pub(crate) fn is_in_suite(name: &str) -> Result<bool> {
+    Ok(place(name)?.is_some_and(|path| path.starts_with("tests/tests")))
+}
+
+/// The file in which it stands, from the workspace's root.
+fn place(name: &str) -> Result<Option<PathBuf>> {
     for path in places(name) {
-        let path = workspace::root().join(path);
-        if path.is_file() && is_in(&fs::read_to_string(path)?, name) {
-            return Ok(true);
+        let file = workspace::root().join(&path);
+        if file.is_file() && is_in(&fs::read_to_string(file)?, name) {
+            return Ok(Some(path));
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// The files in which a test of this name could stand.
@@ -67,5 +77,13 @@ mod tests {
         assert!(exists("xtask::named_tests::tests::this_very_test_is_found_and_one_that_is_not_there_is_not").unwrap());
         assert!(!exists("xtask::named_tests::tests::nothing_of_the_kind").unwrap());
         assert!(!exists("nothing").unwrap());
+    }
+
+    #[test]
+    fn a_test_beside_the_code_is_told_from_one_of_a_suite_of_the_same_name() {
+        let in_suite =
+            "registry::queries::a_service_that_nobody_knows_is_proven_empty_and_an_unknown_instance_is_an_error";
+        assert!(is_in_suite(in_suite).unwrap());
+        assert!(!is_in_suite("registry::queries::cursors::tests::what_nobody_asks_for_in_time_is_forgotten").unwrap());
     }
 }

@@ -2,6 +2,7 @@
 
 mod broker;
 mod find;
+mod leftovers;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -86,7 +86,8 @@ async fn a_snapshot_larger_than_a_message_comes_in_chunks_of_one_revision() {
         }
         let Some(next) = chunk.next.clone() else { break };
         // What happens meanwhile is of a later revision.
-        register(&client, "service-1", &format!("late-{chunks}"), 1).await;
+        let late = register(&client, "service-1", &format!("late-{chunks}"), 1).await;
+        answered(&client, "query.services", json!({ "min_revision": [null, late] })).await;
         let again = read(&client.request(next.clone(), "".into()).await.unwrap()).unwrap();
         chunk = read(&client.request(next, "".into()).await.unwrap()).unwrap();
         assert_eq!(again.services, chunk.services, "a chunk whose reply was lost can be asked for again");

@@ -7,12 +7,25 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
-use super::definition::Mutation;
+use super::definition::{Build, Mutation};
 use crate::{run, workspace};
 
-/// A broken build may go round in circles. That counts as caught: a test that never ends has not passed.
-const TESTS_MAX: Duration = Duration::from_secs(600);
+/// A test of a broken build may go round in circles. That counts as caught: a test that never ends has not passed.
+const TEST_MAX: Duration = Duration::from_secs(300);
+/// What the suites start.
+const PROGRAMS: [&str; 9] = [
+    "--bins",
+    "--package",
+    "muster-registry",
+    "--package",
+    "muster-agent",
+    "--package",
+    "muster-cli",
+    "--package",
+    "muster-tests",
+];
 const POLL: Duration = Duration::from_millis(100);
 
 /// What the tests said of a broken build.
@@ -65,58 +78,117 @@ impl Workshop {
 
     /// Breaks the copy, runs the tests that must notice, and mends it.
     pub(super) fn try_out(&self, mutation: &Mutation) -> Result<Outcome> {
-        let path = self.tree.join(&mutation.file);
-        let unharmed = fs::read_to_string(&path)?;
-        fs::write(&path, mutation.applied_to(&unharmed)?)?;
+        let broken = mutation.mutated(&self.tree)?;
+        let mut unharmed = Vec::new();
+        for (path, text) in &broken {
+            let path = self.tree.join(path);
+            unharmed.push((path.clone(), fs::read_to_string(&path)?));
+            fs::write(&path, text)?;
+        }
         let outcome = self.run_tests(mutation);
-        fs::write(&path, unharmed)?;
+        for (path, text) in unharmed {
+            fs::write(&path, text)?;
+        }
         outcome
-    }
-
-    fn cargo(&self, package: &str) -> Command {
-        let mut command = workspace::cargo();
-        let package = format!("muster-{package}");
-        command.current_dir(&self.tree).env("CARGO_TARGET_DIR", &self.build);
-        command.args(["test", "--quiet", "--package", &package, "--lib"]);
-        command
     }
 
     fn run_tests(&self, mutation: &Mutation) -> Result<Outcome> {
         let (mut failed, mut passed) = (Vec::new(), Vec::new());
-        for (package, paths) in mutation.by_package() {
-            let (status, output) = run::captured(self.cargo(&package).arg("--no-run"))?;
-            if !status.success() {
-                let error = output.lines().find(|line| line.starts_with("error")).unwrap_or("no error was named");
-                return Ok(Outcome::NotBuilt(error.to_owned()));
-            }
+        for (build, paths) in mutation.by_build()? {
+            let program = match self.build(&build)? {
+                Ok(program) => program,
+                Err(why) => return Ok(Outcome::NotBuilt(why)),
+            };
             for path in paths {
-                let test = format!("{package}::{path}");
-                let list = if self.passes(&package, &path)? { &mut passed } else { &mut failed };
-                list.push(test);
+                let list = if self.passes(&build, &program, &path)? { &mut passed } else { &mut failed };
+                list.push(build.name_of(&path));
             }
         }
         Ok(Outcome::Ran { failed, passed })
     }
 
-    fn passes(&self, package: &str, path: &str) -> Result<bool> {
+    fn cargo(&self, arguments: &[&str]) -> Command {
+        let mut command = workspace::cargo();
+        command.current_dir(&self.tree).env("CARGO_TARGET_DIR", &self.build).args(arguments);
+        command
+    }
+
+    /// The program with the tests, or the compiler's first complaint.
+    fn build(&self, build: &Build) -> Result<Result<PathBuf, String>> {
+        let mut command = self.cargo(&["test", "--no-run", "--message-format=json"]);
+        match build {
+            Build::Library(folder) => command.args(["--lib", "--package", &format!("muster-{folder}")]),
+            Build::Suite(suite) => {
+                let (status, output) = run::captured(self.cargo(&["build", "--message-format=json"]).args(PROGRAMS))?;
+                if !status.success() {
+                    return Ok(Err(complaint(&output)));
+                }
+                command.args(["--package", "muster-tests", "--test", suite])
+            }
+        };
+        let (status, output) = run::captured(&mut command)?;
+        if !status.success() {
+            return Ok(Err(complaint(&output)));
+        }
+        let mut programs = messages(&output).filter_map(|message| Some(message["executable"].as_str()?.to_owned()));
+        programs.next_back().map(|program| Ok(PathBuf::from(program))).context("cargo named no program with the tests")
+    }
+
+    fn passes(&self, build: &Build, program: &Path, path: &str) -> Result<bool> {
         let log = self.build.join("output");
-        let mut command = self.cargo(package);
-        command.args(["--", "--exact", path]).stdin(Stdio::null()).stdout(File::create(&log)?).stderr(Stdio::null());
-        let mut child = command.spawn().context("cannot run cargo test")?;
+        let folder = match build {
+            Build::Library(folder) => folder,
+            Build::Suite(_) => "tests",
+        };
+        let mut command = Command::new(program);
+        command.args(["--exact", path]).current_dir(self.tree.join(folder)).stdin(Stdio::null());
+        command.env("MUSTER_TEST_NATS_SERVER", workspace::nats_server());
+        command.stdout(File::create(&log)?).stderr(Stdio::null());
+        let mut child = command.spawn().with_context(|| format!("cannot run {}", program.display()))?;
         let started = Instant::now();
         loop {
             if let Some(status) = child.try_wait()? {
                 let output = fs::read_to_string(&log)?;
                 let ran = output.contains("1 passed") || output.contains("1 failed") || !status.success();
-                ensure!(ran, "there is no test `{path}` in the library of muster-{package}");
+                ensure!(ran, "there is no test `{path}` in {}", program.display());
                 return Ok(status.success());
             }
-            if started.elapsed() > TESTS_MAX {
+            if started.elapsed() > TEST_MAX {
                 child.kill()?;
                 child.wait()?;
                 return Ok(false);
             }
             thread::sleep(POLL);
         }
+    }
+}
+
+/// Cargo's own messages, among what the compiler says.
+fn messages(output: &str) -> impl DoubleEndedIterator<Item = Value> {
+    output.lines().filter_map(|line| serde_json::from_str(line).ok())
+}
+
+fn complaint(output: &str) -> String {
+    let errors = messages(output).filter(|message| message["message"]["level"] == "error");
+    let mut errors = errors.filter_map(|message| Some(message["message"]["message"].as_str()?.to_owned()));
+    errors.next().unwrap_or_else(|| "no error was named".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_error_of_a_build_is_told_and_no_warning() {
+        let output = concat!(
+            "   Compiling x\n",
+            r#"{"reason":"compiler-message","message":{"level":"warning","message":"unused"}}"#,
+            "\n",
+            r#"{"reason":"compiler-message","message":{"level":"error","message":"mismatched types"}}"#,
+            "\n",
+            r#"{"reason":"build-finished","success":false}"#,
+        );
+        assert_eq!(complaint(output), "mismatched types");
+        assert_eq!(complaint("error: no such package"), "no error was named");
     }
 }

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::find::NatsServer;
+use super::leftovers;
 use crate::error::CommandError;
 
 const LOG_FILE: &str = "nats-server.log";
@@ -44,12 +45,13 @@ impl DataDirectory {
                 (created.map_err(|error| unusable(path, &error))?, None)
             }
             None => {
-                let directory = tempfile::Builder::new().prefix("muster-dev-").tempdir();
+                leftovers::clear(&std::env::temp_dir());
+                let directory = tempfile::Builder::new().prefix(leftovers::PREFIX).tempdir();
                 let directory = directory.map_err(|error| unusable(&std::env::temp_dir(), &error))?;
                 (directory.path().to_owned(), Some(directory))
             }
         };
-        let lock = File::create(path.join("dev.lock")).map_err(|error| unusable(&path, &error))?;
+        let lock = File::create(path.join(leftovers::LOCK_FILE)).map_err(|error| unusable(&path, &error))?;
         match lock.try_lock() {
             Err(TryLockError::WouldBlock) => Err(CommandError::Configuration(format!(
                 "--data {}: another `muster dev` uses it; name another directory",

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use muster_schemas::entry::ProbeResult;
 use muster_schemas::query::ServerState;
-use muster_schemas::{AgentId, Cause, Change, ChangeKind};
+use muster_schemas::{AgentId, Cause, Change, ChangeKind, Timestamp};
 
 use super::world::{Post, World};
 use crate::core::io::OutgoingKind;
@@ -252,6 +252,39 @@ fn a_lease_whose_server_another_replica_hears_is_left_to_it() {
     assert_eq!(world.alarms(), 0);
     let status = world.nodes[0].replica.status(world.now_ms);
     assert!(status.servers.iter().any(|server| server.name == "n3" && server.state == ServerState::Elsewhere));
+}
+
+/// It hears neither its own marks nor any heartbeat, and no server answers it; what it sends arrives.
+fn make_deaf(world: &mut World, index: usize) {
+    world.node(index).marks_lost = true;
+    for server in ["n1", "n2", "n3"] {
+        world.node(index).cut_from.insert(server.to_owned());
+    }
+}
+
+#[test]
+fn a_deaf_replica_ends_intents_in_time_and_removes_nobody_however_short_the_limit_is() {
+    for replicas in [1, 2] {
+        let mut world = World::new();
+        world.timing.unreachable_limit_ms = 3_000;
+        for _ in 0..replicas {
+            world.start_replica();
+        }
+        world.until(10_000, "all replicas serve", |world| world.nodes.iter().all(|node| node.serving));
+        world.post_from("n1", || Post::ConnectedTo(true));
+        world.agent_on("n1", "web1");
+        world.agent_on("n3", "web2");
+        world.run(5_000);
+        make_deaf(&mut world, 0);
+        let until = Timestamp::from_ms(world.wall().as_ms() + 30_000);
+        world.set_maintenance("orders", "web1", Some(until));
+        world.run(120_000);
+        assert_eq!(world.removals(), [], "{replicas} replicas");
+        let lapse =
+            world.changes().into_iter().map(|(_, _, change)| change).find(|change| change.cause == Cause::Lapsed);
+        let actor = lapse.expect("the maintenance ended").actor;
+        assert_eq!(actor, "registry/r0", "whose clock says that it is time");
+    }
 }
 
 #[test]
