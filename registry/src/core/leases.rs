@@ -187,7 +187,13 @@ impl Leases {
 
     /// Another replica says that it hears these broker servers.
     pub fn heard_elsewhere(&mut self, now_ms: u64, names: &[String]) {
-        self.servers.heard_elsewhere(now_ms, names);
+        self.servers.heard_elsewhere(now_ms, self.clock.now(), names);
+    }
+
+    /// In a cluster this replica may be on the wrong side of a cut: that it does not hear a server now does not count towards
+    /// the limit for those that are unreachable.
+    pub fn astray(&mut self) {
+        self.servers.astray(self.clock.now());
     }
 
     /// Whether a broker server that agents are on has been silent for so long that it should be asked.

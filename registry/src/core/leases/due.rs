@@ -137,13 +137,13 @@ impl Leases {
         let clock = self.clock.now();
         let server = self.servers.limit(agent.server);
         let counted_to = server.map_or(clock, |server| server.heard_at.min(clock));
-        let silent_ms = clock.saturating_sub(counted_to);
+        let unheard_ms = clock.saturating_sub(server.map_or(clock, |server| server.unheard_from));
         Evidence {
             last_heartbeat_at: heard.map(|beat| beat.at),
             charged_ms: Some(counted_to.saturating_sub(agent.renewed_at(lease))),
             broker_reason: agent.broker_reason(),
             server: agent.server.and_then(|server| self.servers.name(server)).map(str::to_owned),
-            detail: (cause == ExpiryCause::Unreachable).then(|| format!("nobody heard its server for {silent_ms} ms")),
+            detail: (cause == ExpiryCause::Unreachable).then(|| format!("nobody heard its server for {unheard_ms} ms")),
             ..Evidence::default()
         }
     }

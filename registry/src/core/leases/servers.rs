@@ -41,6 +41,8 @@ pub(super) struct Server {
     unreachable_ms: u64,
     /// When another replica last said that it hears it.
     elsewhere_ms: Option<u64>,
+    /// What the lease clock showed then.
+    elsewhere_at: u64,
     /// Agents that named it last.
     agents: u32,
 }
@@ -57,6 +59,7 @@ impl Server {
             restarted_at: 0,
             unreachable_ms: 0,
             elsewhere_ms: None,
+            elsewhere_at: 0,
             agents: 0,
         }
     }
@@ -96,6 +99,8 @@ impl Server {
 pub(super) struct Limit {
     /// On the lease clock: silence counts up to there.
     pub(super) heard_at: u64,
+    /// On the lease clock: since then nobody has heard it, and whoever is on it is kept for the limit.
+    pub(super) unheard_from: u64,
     /// On the lease clock: the charge began anew then.
     pub(super) restarted_at: u64,
     /// Lease clock in all that was not charged.
@@ -107,6 +112,7 @@ impl Limit {
     fn of(server: &Server) -> Self {
         Self {
             heard_at: server.heard_at,
+            unheard_from: server.heard_at.max(server.elsewhere_at),
             restarted_at: server.restarted_at,
             unreachable_ms: server.unreachable_ms,
             elsewhere_ms: server.elsewhere_ms,
@@ -118,13 +124,14 @@ impl Limit {
     fn of_possible(server: &Server) -> Self {
         let known = Self::of(server);
         let restarted_at = known.restarted_at.max(server.known_at + RETURN_MS);
-        Self { restarted_at, elsewhere_ms: None, ..known }
+        Self { restarted_at, unheard_from: server.heard_at, elsewhere_ms: None, ..known }
     }
 
     /// The closer of the two in every respect.
     fn and(self, other: Self) -> Self {
         Self {
             heard_at: self.heard_at.min(other.heard_at),
+            unheard_from: self.unheard_from.min(other.unheard_from),
             restarted_at: self.restarted_at.max(other.restarted_at),
             unreachable_ms: self.unreachable_ms.max(other.unreachable_ms),
             elsewhere_ms: self.elsewhere_ms.min(other.elsewhere_ms),
@@ -147,6 +154,8 @@ pub(super) struct Servers {
     log: Vec<Box<str>>,
     /// The last own mark.
     mark: u64,
+    /// What the lease clock showed when this replica was last known to be on the wrong side of a cut, if ever.
+    astray_at: u64,
 }
 
 impl Servers {
@@ -233,11 +242,17 @@ impl Servers {
         self.log.contains(&server.name)
     }
 
+    /// This replica may be on the wrong side of a cut: whom it does not hear, others may hear.
+    pub(super) fn astray(&mut self, clock: u64) {
+        self.astray_at = clock;
+    }
+
     /// Another replica says that it hears these.
-    pub(super) fn heard_elsewhere(&mut self, now_ms: u64, names: &[String]) {
+    pub(super) fn heard_elsewhere(&mut self, now_ms: u64, clock: u64, names: &[String]) {
         for name in names {
             if let Some(index) = self.index_of(name) {
                 self.servers[index].elsewhere_ms = Some(now_ms);
+                self.servers[index].elsewhere_at = clock;
             }
         }
     }
@@ -275,7 +290,8 @@ impl Servers {
     /// How far an agent's silence counts, if that depends on a server.
     pub(super) fn limit(&self, index: Option<u32>) -> Option<Limit> {
         let of = if index.is_some() { Limit::of } else { Limit::of_possible };
-        self.may_be_of(index).map(of).reduce(Limit::and)
+        let limit = self.may_be_of(index).map(of).reduce(Limit::and)?;
+        Some(Limit { unheard_from: limit.unheard_from.max(self.astray_at), ..limit })
     }
 
     /// Whether the server was heard after a moment, given as a time and as the own mark sent last.

@@ -72,7 +72,7 @@ impl Reach<'_> {
         let silent_at = self.silent_at(agent, lease);
         let server = self.servers.limit(agent.server);
         let heard_at = server.map_or(clock, |server| server.heard_at);
-        let limit_at = heard_at + self.unreachable_limit_ms;
+        let limit_at = server.map_or(clock, |server| server.unheard_from) + self.unreachable_limit_ms;
         // Before all else: a silence, or a linger, that was over while the server was still heard is believed only when the
         // server is heard once more, and that may never be.
         if limit_at <= clock && !server.is_some_and(|server| server.is_heard_elsewhere(now_ms)) {

@@ -177,9 +177,9 @@ impl Announcing {
 }
 
 impl Replica {
-    /// Whether this replica is the one that asks agents whose heartbeats differ: it publishes.
+    /// Whether this replica is the one that asks agents whose heartbeats differ: as long as an older one is behind, it cannot.
     pub(super) fn asks_agents(&self) -> bool {
-        self.rank == Some(0) && self.may_ask_agents()
+        self.is_first_to_propose() && self.may_ask_agents()
     }
 
     /// Whether this replica knows that it is at the log's end.
@@ -193,7 +193,7 @@ impl Replica {
 
     /// Asks whoever is in doubt, at the pace of all.
     pub(super) fn ask_to_announce(&mut self, effects: &mut Effects) {
-        if self.rank != Some(0) {
+        if !self.is_first_to_propose() {
             self.liveness.announcing.stand_back();
         }
         if !self.may_ask_agents() {

@@ -2,6 +2,8 @@
 //! else at the newest epoch that the stream holds.
 
 use muster_schemas::Revision;
+use muster_schemas::alarm::AlarmKind;
+use muster_schemas::limits::INTEGER_MAX;
 
 use super::remembering::{Memory, Remembered};
 use super::{Awaiting, Phase, REPORT_AGAIN_MS, Replica, epochs};
@@ -24,6 +26,8 @@ pub(super) struct Beginning {
     pub(super) from_afar: bool,
     /// Why a checkpoint that the log needs can be read by another version of this software only.
     pub(super) foreign: Option<String>,
+    /// Why nothing can be appended to this stream any more, whatever is done here.
+    pub(super) used_up: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -68,6 +72,11 @@ enum Choice {
 impl Replica {
     /// Begins to read where that is known, or asks for what is missing to know it.
     pub(super) fn locate(&mut self, facts: &LogFacts<'_>, effects: &mut Effects) {
+        self.beginning.used_up = used_up(facts);
+        if let Some(reason) = self.beginning.used_up.clone() {
+            self.complain(AlarmKind::LogBroken, reason, effects);
+            return;
+        }
         let choice = self.choose(facts, effects);
         let in_force = match &choice {
             Choice::Wait => return,
@@ -329,4 +338,17 @@ impl Replica {
             self.go_live(effects);
         }
     }
+}
+
+/// A stream that was purged up to a sequence beyond all that can be said on the wire takes no event that anybody could name,
+/// and past the last number of all its sequences begin again below its own beginning.
+fn used_up(facts: &LogFacts<'_>) -> Option<String> {
+    let (first, last) = (facts.first_sequence, facts.last_sequence);
+    let is_used_up = last >= INTEGER_MAX || first > last.saturating_add(1);
+    is_used_up.then(|| {
+        format!(
+            "the stream's sequences are used up, it begins at {first} and ends at {last}: delete it, and what is known \
+             here and at the agents comes back into a new one"
+        )
+    })
 }

@@ -13,6 +13,9 @@ const ASK_SERVERS_MS: u64 = 1_000;
 /// How often it is looked for servers that nobody hears, in milliseconds.
 const LOOK_FOR_UNREACHABLE_MS: u64 = 500;
 
+/// Whoever is connected to those who hold the log sees its end more often than this, in milliseconds.
+const ASTRAY_MS: u64 = 2_500;
+
 /// The broker's words for a connection that was closed by its client, or that broke. Anything else says nothing about the
 /// client: it was turned away, or the server itself goes.
 const GONE: [&str; 6] = [
@@ -88,11 +91,19 @@ impl Replica {
         self.decide_at_once(effects);
     }
 
+    /// In a cluster the log's end was not seen for so long that this replica may be on the wrong side of a cut.
+    pub(super) fn notice_astray(&mut self) {
+        let confirmed_ms = self.continuity.end_confirmed_ms();
+        if confirmed_ms.is_none_or(|confirmed_ms| self.now_ms.saturating_sub(confirmed_ms) >= ASTRAY_MS) {
+            self.liveness.leases.astray();
+        }
+    }
+
     /// Asks the broker's servers whether they are there, when one of them is silent or a decision waits for its word.
     pub(super) fn ask_servers(&mut self, effects: &mut Effects) {
         let leases = &self.liveness.leases;
         let is_waited_for = leases.is_cluster() && self.liveness.waits_for_servers();
-        let is_silent = self.rank == Some(0) && leases.any_server_silent(self.now_ms);
+        let is_silent = self.is_first_to_propose() && leases.any_server_silent(self.now_ms);
         if self.publish_connected && (is_waited_for || is_silent) && self.now_ms >= self.next_ask_servers_ms {
             self.next_ask_servers_ms = self.now_ms + ASK_SERVERS_MS;
             effects.push(Effect::AskServers);

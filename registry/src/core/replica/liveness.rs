@@ -236,7 +236,7 @@ impl Replica {
         let Some(BeatFrom::Agent(token)) = self.settings.subjects.beat_from(subject) else { return };
         let Ok(agent) = AgentId::from_token(token) else { return };
         let session = self.liveness.leases.agent(&agent).and_then(|known| known.session());
-        if self.rank != Some(0) || session.is_none() {
+        if !self.is_first_to_propose() || session.is_none() {
             return;
         }
         let notice = Notice {
@@ -265,6 +265,10 @@ impl Replica {
             }
             Verdict::Differs | Verdict::Unsettled => {}
         }
+        if self.liveness.proposing.contains(&beat.agent) {
+            // It is back, and its expiry may still be on its way: that is void once the agent says anew what it vouches for.
+            announcing.differs(self.now_ms, &beat.agent, beat.claimed, &self.settings.timing);
+        }
     }
 
     /// Something was heard that a decision may have waited for: the next tick need not be waited for as well.
@@ -277,6 +281,7 @@ impl Replica {
 
     /// Takes the next steps with those whose time is used up, if it is this replica's turn.
     pub(super) fn look_after_leases(&mut self, effects: &mut Effects) {
+        self.notice_astray();
         self.raise_alarms(effects);
         let Some(delay_ms) = self.expiring_delay_ms() else {
             self.liveness.stand_back();

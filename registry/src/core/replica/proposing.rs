@@ -161,6 +161,11 @@ impl Replica {
         Some(timing.propose_rank_ms.saturating_mul(rank.into()))
     }
 
+    /// Whether it is the oldest of those that are not behind: what one replica does for all is its own to do.
+    pub(super) fn is_first_to_propose(&self) -> bool {
+        self.proposing_delay_ms() == Some(0)
+    }
+
     fn may_propose_again(&self, proposed_ms: Option<u64>, after_ms: u64) -> bool {
         proposed_ms.is_none_or(|ms| self.now_ms.saturating_sub(ms) >= after_ms)
     }

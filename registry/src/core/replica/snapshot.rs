@@ -82,6 +82,9 @@ impl Replica {
                 return Some(format!("{differs}, although both have read the log anew: see the alarm digest_mismatch"));
             }
             (Phase::Locating, _, Some(reason)) => return Some(reason.clone()),
+            (Phase::Locating, _, None) if self.continuity.is_connected() && self.beginning.used_up.is_some() => {
+                return self.beginning.used_up.clone();
+            }
             _ => {}
         }
         match self.phase {

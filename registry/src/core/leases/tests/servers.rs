@@ -152,9 +152,27 @@ fn a_lease_whose_server_another_replica_hears_is_not_ours_to_end() {
         assert!(bench.due().is_empty());
     }
     assert_eq!(state(&bench, "n3"), ServerState::Elsewhere);
-    // Its word holds for little longer than a beacon.
+    // Its word holds for little longer than a beacon; the limit counts from then on.
     cut_off(&mut bench, 2_000);
     assert_eq!(state(&bench, "n3"), ServerState::Unreachable);
+    cut_off(&mut bench, 7_000);
+    assert!(bench.due().is_empty());
+    cut_off(&mut bench, 2_000);
+    assert_eq!(bench.due(), ["of-a", "of-b"]);
+}
+
+#[test]
+fn what_a_replica_does_not_hear_on_the_wrong_side_of_a_cut_does_not_count_towards_the_limit() {
+    let mut bench = bench();
+    bench.leases.keep_unreachable_for(10_000);
+    for _ in 0..50 {
+        bench.leases.astray();
+        cut_off(&mut bench, 400);
+    }
+    assert_eq!(state(&bench, "n3"), ServerState::Unreachable);
+    cut_off(&mut bench, 9_000);
+    assert!(bench.due().is_empty());
+    cut_off(&mut bench, 2_000);
     assert_eq!(bench.due(), ["of-a", "of-b"]);
 }
 

@@ -207,6 +207,32 @@ fn a_trimmed_log_that_was_read_to_its_end_is_read_on() {
 }
 
 #[test]
+fn a_stream_purged_beyond_all_sequences_is_complained_about_once_and_everything_returns_when_it_is_deleted() {
+    // As a broker leaves it, before and after it has stored an event at the last number of all.
+    for (first, last) in [(u64::MAX, u64::MAX - 1), (u64::MAX, 0), (1 << 53, (1 << 53) - 1)] {
+        let (mut world, _) = with_backup();
+        let stream = world.stream.as_mut().unwrap();
+        stream.purge_below(first);
+        stream.last_sequence = last;
+        world.run(8_000);
+        for node in &world.nodes {
+            let status = node.replica.status(world.now_ms);
+            assert!(!node.serving && status.reason.is_some_and(|reason| reason.contains("delete it")));
+        }
+        let begun_again = world.reports_of(0).matches("starting again").count();
+        assert!(begun_again <= 1, "{begun_again} times, with {first} and {last}");
+        let alarms: Vec<_> = world.of_kind(OutgoingKind::Alarm).filter(|sent| sent.by == 0).collect();
+        assert!((1..=2).contains(&alarms.len()), "{}", alarms.len());
+        assert!(world.stream.as_ref().unwrap().events.is_empty(), "nothing was appended");
+        world.stream = None;
+        world.until(10_000, "everything is back", |world| {
+            world.nodes.iter().all(|node| node.serving && node.replica.status(world.now_ms).instances == 3)
+        });
+        assert!(world.changes().iter().all(|(_, _, change)| change.value.is_some()), "nobody was removed");
+    }
+}
+
+#[test]
 fn a_newcomer_at_a_trimmed_log_appends_nothing_while_somebody_knows_it() {
     let (mut world, _) = with_backup();
     let epoch = epoch_of(&world, 0);

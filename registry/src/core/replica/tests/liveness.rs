@@ -88,6 +88,36 @@ fn a_registration_on_its_way_defeats_the_proposal() {
 }
 
 #[test]
+fn whoever_is_back_while_its_expiry_is_on_its_way_is_asked_to_say_anew_what_it_vouches_for() {
+    let mut world = World::settled(1);
+    let frozen = world.start_agent("web1", &["orders"]);
+    world.run(2_000);
+    world.proposals_stall = true;
+    world.agent(&frozen).alive = false;
+    world.until(20_000, "it is given up", World::has_proposed);
+    world.agent(&frozen).alive = true;
+    world.until(3_000, "it is asked", |world| !world.announces.is_empty());
+    world.run(500);
+    world.proposals_stall = false;
+    world.run(20_000);
+    assert_eq!(proposals_of(&world, EventKind::Expire).len(), 1, "it arrived");
+    assert_eq!(removals(&world), []);
+    assert_eq!(instances(&world), [1]);
+}
+
+#[test]
+fn agents_are_asked_by_the_oldest_replica_that_is_not_behind() {
+    let mut world = World::settled(2);
+    let agent = world.start_agent("web1", &["orders", "payments"]);
+    world.run(5_000);
+    world.node(0).reads_nothing = true;
+    world.set_maintenance("orders", "web1", None);
+    world.run(1_000);
+    world.agent(&agent).instances.retain(|vouching| vouching.service == service("orders"));
+    world.until(30_000, "it is asked", |world| !world.announces.is_empty());
+}
+
+#[test]
 fn when_the_oldest_replica_cannot_propose_the_next_does_a_second_later() {
     let mut world = World::settled(2);
     let dead = world.start_agent("web1", &["orders"]);

@@ -84,6 +84,8 @@ pub(super) struct Node {
     pub(super) proposals_fail: bool,
     /// The stream does not answer its inspections.
     pub(super) inspections_fail: bool,
+    /// Nothing of the log reaches it.
+    pub(super) reads_nothing: bool,
     /// Its own marks do not come back.
     pub(super) marks_lost: bool,
     /// They do not from the moment on when it sends a probe.
@@ -127,6 +129,8 @@ pub(super) struct World {
     /// How far the hosts' clocks are ahead of the broker's.
     pub(super) host_clock_ahead_ms: i64,
     on_their_way: Vec<(usize, u64, Vec<ProposedEvent>)>,
+    /// Proposals do not get through for now.
+    pub(super) proposals_stall: bool,
     streams_created: i64,
     random: u128,
 }
@@ -149,9 +153,15 @@ impl World {
             returns_before_its_expiry: None,
             host_clock_ahead_ms: 0,
             on_their_way: Vec::new(),
+            proposals_stall: false,
             streams_created: 0,
             random: 1,
         }
+    }
+
+    /// Whether a proposal is on its way.
+    pub(super) fn has_proposed(&self) -> bool {
+        !self.on_their_way.is_empty()
     }
 
     /// So many replicas, the first the oldest, with a log begun and everybody at its end.
@@ -181,6 +191,7 @@ impl World {
             frozen: false,
             stopped: false,
             proposals_fail: false,
+            reads_nothing: false,
             inspections_fail: false,
             marks_lost: false,
             deaf_once_it_probes: false,
@@ -293,7 +304,8 @@ impl World {
                 self.step_node(index);
             }
         }
-        for (index, batch, events) in std::mem::take(&mut self.on_their_way) {
+        let arrived = if self.proposals_stall { Vec::new() } else { std::mem::take(&mut self.on_their_way) };
+        for (index, batch, events) in arrived {
             let fails = self.nodes[index].proposals_fail || self.stream.is_none();
             if events.iter().any(|event| event.subject.contains(".event.expire."))
                 && let Some(agent) = self.returns_before_its_expiry.take()
@@ -316,7 +328,8 @@ impl World {
         let (now_ms, wall) = (self.now_ms, Timestamp::from_ms(host_ms));
         let mut effects = Effects::new();
         let node = &mut self.nodes[index];
-        if let (Some((reader, next)), Some(stream), true) = (&mut node.reader, &self.stream, node.log_connected) {
+        let reads = node.log_connected && !node.reads_nothing;
+        if let (Some((reader, next)), Some(stream), true) = (&mut node.reader, &self.stream, reads) {
             for stored in stream.events.iter().filter(|stored| stored.sequence >= *next) {
                 let record = stored.record();
                 let reader = *reader;
