@@ -191,7 +191,7 @@ impl Leases {
     }
 
     /// In a cluster this replica may be on the wrong side of a cut: that it does not hear a server now does not count towards
-    /// the limit for those that are unreachable.
+    /// the limit for those that are unreachable, and agents may go to other servers unnoticed.
     pub fn astray(&mut self) {
         self.servers.astray(self.clock.now());
     }
@@ -207,7 +207,7 @@ impl Leases {
     #[must_use]
     pub fn server_heard_since(&self, agent: &AgentId, ms: u64, mark: u64) -> bool {
         let view = self.agent(agent);
-        self.servers.heard_since(view.and_then(|view| view.agent.server), ms, mark)
+        self.servers.heard_since(view.and_then(|view| view.agent.server_by(&self.servers)), ms, mark)
     }
 
     /// Names of the broker servers that were heard in the last two seconds, in order.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use muster_schemas::{AgentId, Digest, Instance, SessionId, Timestamp};
 
 use super::Leases;
+use super::servers::Servers;
 
 /// An agent that holds leases or was heard.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(super) struct Agent {
     /// The server that it named last, and for how long that had been unreachable in all by then.
     pub(super) server: Option<u32>,
     pub(super) unreachable_before_ms: u64,
+    /// What the lease clock showed when it was named.
+    pub(super) server_named_at: u64,
     /// The heartbeat that named it: life and counter.
     pub(super) server_named_by: Option<(SessionId, u64)>,
     /// The connection that its last heartbeat came over: server id, client id.
@@ -103,6 +106,7 @@ impl Agent {
             last_event: 0,
             server: None,
             unreachable_before_ms: 0,
+            server_named_at: 0,
             server_named_by: None,
             connection: None,
             disconnected: None,
@@ -110,6 +114,11 @@ impl Agent {
             look_at: None,
             suspects: 0,
         }
+    }
+
+    /// The server that it is on, as far as that is known.
+    pub(super) fn server_by(&self, servers: &Servers) -> Option<u32> {
+        self.server.filter(|_| servers.still_holds(self.server_named_at))
     }
 
     pub(super) fn session(&self, id: SessionId) -> Option<&Session> {

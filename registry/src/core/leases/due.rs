@@ -135,7 +135,7 @@ impl Leases {
     fn evidence(&self, agent: &Agent, lease: &Lease, cause: ExpiryCause) -> Evidence {
         let heard = agent.session(lease.instance.vouching().session).and_then(|session| session.heard);
         let clock = self.clock.now();
-        let server = self.servers.limit(agent.server);
+        let server = self.servers.limit(agent.server_by(&self.servers));
         let counted_to = server.map_or(clock, |server| server.heard_at.min(clock));
         let unheard_ms = clock.saturating_sub(server.map_or(clock, |server| server.unheard_from));
         Evidence {

@@ -58,6 +58,7 @@ impl Leases {
             };
             agent.server = self.servers.named(clock, &left.server, agent.server);
             agent.unreachable_before_ms = self.servers.limit(agent.server).map_or(0, |limit| limit.unreachable_ms);
+            agent.server_named_at = clock;
             agent.server_named_by = Some((left.session, left.counter));
         }
     }

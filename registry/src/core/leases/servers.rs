@@ -247,6 +247,12 @@ impl Servers {
         self.astray_at = clock;
     }
 
+    /// Whether what was heard of an agent's server then still holds: while this replica was on the wrong side of a cut, the agent
+    /// may have gone elsewhere.
+    pub(super) fn still_holds(&self, named_at: u64) -> bool {
+        !self.is_cluster || named_at >= self.astray_at
+    }
+
     /// Another replica says that it hears these.
     pub(super) fn heard_elsewhere(&mut self, now_ms: u64, clock: u64, names: &[String]) {
         for name in names {

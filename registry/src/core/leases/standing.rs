@@ -39,7 +39,7 @@ impl Reach<'_> {
     fn silent_at(&self, agent: &Agent, lease: &Lease) -> u64 {
         let ttl_ms = lease.instance.registration.ttl_ms;
         let renewed_at = agent.renewed_at(lease);
-        let server = self.servers.limit(agent.server);
+        let server = self.servers.limit(agent.server_by(self.servers));
         let restarted_at = self.clock.restarted_at().max(server.map_or(0, |server| server.restarted_at));
         let uncharged_ms = server.map_or(0, |server| server.unreachable_ms.saturating_sub(agent.unreachable_before_ms));
         let in_one_go = renewed_at.max(restarted_at) + ttl_ms;
@@ -70,7 +70,7 @@ impl Reach<'_> {
             return Standing::Until(due_at);
         }
         let silent_at = self.silent_at(agent, lease);
-        let server = self.servers.limit(agent.server);
+        let server = self.servers.limit(agent.server_by(self.servers));
         let heard_at = server.map_or(clock, |server| server.heard_at);
         let limit_at = server.map_or(clock, |server| server.unheard_from) + self.unreachable_limit_ms;
         // Before all else: a silence, or a linger, that was over while the server was still heard is believed only when the
@@ -97,7 +97,7 @@ impl Reach<'_> {
     pub(super) fn is_left(&self, now_ms: u64, agent: &Agent, lease: &Lease) -> bool {
         let clock = self.clock.now();
         let is_silent = |heard_at: u64| clock.saturating_sub(heard_at) >= SERVER_UNREACHABLE_MS;
-        let server = self.servers.limit(agent.server);
+        let server = self.servers.limit(agent.server_by(self.servers));
         self.due_at(agent, lease) <= clock
             && server.is_some_and(|server| is_silent(server.heard_at) && server.is_heard_elsewhere(now_ms))
     }

@@ -165,6 +165,7 @@ fn a_lease_whose_server_another_replica_hears_is_not_ours_to_end() {
 fn what_a_replica_does_not_hear_on_the_wrong_side_of_a_cut_does_not_count_towards_the_limit() {
     let mut bench = bench();
     bench.leases.keep_unreachable_for(10_000);
+    bench.leases.servers_hold_log(bench.now_ms, &["n1".to_owned(), "n3".to_owned()]);
     for _ in 0..50 {
         bench.leases.astray();
         cut_off(&mut bench, 400);
@@ -174,6 +175,24 @@ fn what_a_replica_does_not_hear_on_the_wrong_side_of_a_cut_does_not_count_toward
     assert!(bench.due().is_empty());
     cut_off(&mut bench, 2_000);
     assert_eq!(bench.due(), ["of-a", "of-b"]);
+}
+
+#[test]
+fn an_agent_may_have_gone_elsewhere_while_a_replica_was_on_the_wrong_side_of_a_cut() {
+    let mut bench = bench();
+    bench.leases.servers_hold_log(bench.now_ms, &["n1".to_owned(), "n3".to_owned()]);
+    bench.leases.astray();
+    // Nothing is heard of `c` since, and `n1`, where it was heard last, is; it may be on `n3`, which is not.
+    bench.run(2 * TTL_MS, &[]);
+    assert!(!bench.due().contains(&"of-c".to_owned()));
+    let heard = |bench: &mut Bench| {
+        for _ in 0..40 {
+            bench.run(400, &[("a", 1)]);
+            bench.beat("a", 1);
+        }
+    };
+    heard(&mut bench);
+    assert!(bench.due().contains(&"of-c".to_owned()), "both servers are heard");
 }
 
 #[test]
