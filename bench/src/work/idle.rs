@@ -20,7 +20,7 @@ pub(super) async fn run(context: Context<'_>, report: &mut Report) -> Result<()>
     let agent = ProcessBuilder::new(bin("muster-agent"))
         .args(["--server", &broker.server.url(), "--agent-id", "idle", "--advertise", "127.0.0.1", "--state-dir"])
         .arg(directory.path())
-        .args(["run", "--service", "orders", "--instance", "a", "--port", "http=18080", "--"])
+        .args(["run", "--service", "orders", "--instance", "a", "--"])
         .args(["sleep", "100000"])
         .start();
     until_instances(&client, 1).await;
