@@ -6,13 +6,14 @@ use muster_discovery::Change;
 use muster_schemas::instance::Maintenance;
 use muster_schemas::query::{Request, Status};
 use muster_schemas::subject::Query;
-use muster_schemas::{Cause, Timestamp};
+use muster_schemas::{Cause, EpochId, Timestamp};
 use muster_tests::eventually;
 
 use crate::world::{SOON, World};
 
-/// What is wanted of `orders/a`, once a registry answers that both intents are in force and `orders/b` is out.
-async fn wanted(world: &World) -> Maintenance {
+/// What is wanted of `orders/a`, once a registry answers that both intents are in force and `orders/b` is out; and in which
+/// log, which is a later one than `than`.
+async fn wanted(world: &World, than: Option<EpochId>) -> (Maintenance, Option<EpochId>) {
     let client = world.broker.connect().await;
     let query = Query::Service("orders".parse().expect("a name"));
     eventually("both intents are in force", SOON * 2, async || {
@@ -23,8 +24,10 @@ async fn wanted(world: &World) -> Maintenance {
         let held = reply.services.first().map(|service| service.instances.clone()).unwrap_or_default();
         let ids: Vec<_> = held.iter().map(|instance| instance.id().as_str()).collect();
         match held.first().and_then(|instance| instance.maintenance.clone()) {
-            Some(maintenance) if status.intents == 2 && ids == ["a"] => Ok(maintenance),
-            _ => Err(format!("{} intents, instances {ids:?}", status.intents)),
+            Some(maintenance) if status.intents == 2 && ids == ["a"] && status.epoch > than => {
+                Ok((maintenance, status.epoch))
+            }
+            _ => Err(format!("{} intents, instances {ids:?}, in {:?}", status.intents, status.epoch)),
         }
     })
     .await
@@ -56,16 +59,17 @@ async fn intents_survive_every_restart_and_a_wiped_broker_beside_a_running_regis
 
     assert!(world.registries[0].stop(SOON).await.success());
     world.restart_registry(0);
-    assert_eq!(wanted(&world).await, expected, "after a restart of the registry");
+    assert_eq!(wanted(&world, None).await.0, expected, "after a restart of the registry");
 
     world.broker.stop().await;
     world.broker.restart().await;
-    assert_eq!(wanted(&world).await, expected, "after a restart of the broker");
+    let (maintenance, lost) = wanted(&world, None).await;
+    assert_eq!(maintenance, expected, "after a restart of the broker");
 
     world.broker.stop().await;
     world.broker.wipe_store();
     world.broker.restart().await;
-    assert_eq!(wanted(&world).await, expected, "carried into the log that follows the lost one");
+    assert_eq!(wanted(&world, lost).await.0, expected, "carried into the log that follows the lost one");
     let again =
         observer.changes_of("orders/b").into_iter().filter(|(_, change)| matches!(change, Change::Added { .. }));
     assert_eq!(again.count(), 1, "it never came back");
