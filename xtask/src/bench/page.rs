@@ -48,6 +48,13 @@ pub(super) fn page(report: &Value, plots: &[&str]) -> String {
          To repeat it: `cargo xtask bench --setup`, then `cargo xtask bench` (half an hour) or `cargo xtask bench --quick` (five\n\
          minutes); `--docs` writes this page.\n",
     );
+    if let Some(load) = busy(report) {
+        let _ = writeln!(
+            out,
+            "\n**Others worked on the machine meanwhile** (load average {load}). Every figure is worse than it would be alone, and the\n\
+             tails are theirs more than anybody's; the ratios compare systems that were disturbed alike."
+        );
+    }
     about(report, &mut out);
     ratios(report, &mut out);
     out.push_str("\n## Plots\n\n");
@@ -58,6 +65,17 @@ pub(super) fn page(report: &Value, plots: &[&str]) -> String {
     missing(report, &mut out);
     out
 }
+
+/// How many wanted to run before the first work began, if that were too many for it to have the machine to itself.
+fn busy(report: &Value) -> Option<f64> {
+    let machine = report["machine"].as_object()?;
+    let (_, load) = machine.iter().find(|(name, _)| name.starts_with("load before"))?;
+    let load: f64 = load.as_str()?.split(' ').next()?.parse().ok()?;
+    (load > BUSY).then_some(load)
+}
+
+/// More than what is left of building what is measured.
+const BUSY: f64 = 1.0;
 
 fn about(report: &Value, out: &mut String) {
     out.push_str("\n## Machine and versions\n\n| what | |\n|---|---|\n");
