@@ -48,27 +48,15 @@ use crate::snapshot::{Lists, Snapshot, State};
 /// # Errors
 /// [`InvalidName`](crate::ErrorKind::InvalidName).
 pub fn instance(service: &str, id: &str) -> Result<Instance, Error> {
-    let registration = Registration {
-        vouching: Vouching {
-            service: ServiceName::new(service)?,
-            instance: InstanceId::new(id)?,
-            agent: AgentId::new("fake")?,
-            session: SessionId::from_parts(0, 1),
-            incarnation: Incarnation::from_parts(0, 1),
-            generation: 1,
-        },
-        ttl_ms: 10_000,
-        linger_ms: 0,
-        version: None,
-        endpoints: Vec::new(),
-        tags: Vec::new(),
-        metadata: muster_schemas::Labels::default(),
-        weight: muster_schemas::instance::DEFAULT_WEIGHT,
-        locality: None,
-        node: None,
-        health: muster_schemas::Health::default(),
-        extra: muster_schemas::Extra::new(),
+    let vouching = Vouching {
+        service: ServiceName::new(service)?,
+        instance: InstanceId::new(id)?,
+        agent: AgentId::new("fake")?,
+        session: SessionId::from_parts(0, 1),
+        incarnation: Incarnation::from_parts(0, 1),
+        generation: 1,
     };
+    let registration = Registration::bare(vouching, 10_000, 0);
     Ok(Instance { registration, created_revision: 0, modified_revision: 0, maintenance: None })
 }
 

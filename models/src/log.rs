@@ -193,20 +193,7 @@ fn event_data(fact: &Fact) -> (Sender, EventData) {
 }
 
 fn registration(instance: char, order: Order) -> Registration {
-    Registration {
-        vouching: vouching(instance, order),
-        ttl_ms: 10_000,
-        linger_ms: 2_000,
-        version: None,
-        endpoints: Vec::new(),
-        tags: Vec::new(),
-        metadata: Default::default(),
-        weight: 100,
-        locality: None,
-        node: None,
-        health: Health::default(),
-        extra: Default::default(),
-    }
+    Registration::bare(vouching(instance, order), 10_000, 2_000)
 }
 
 fn vouching(instance: char, (incarnation, generation): Order) -> Vouching {

@@ -10,7 +10,7 @@ use muster_registry::core::io::{Effect, Effects, Input, Inspection, LogFacts, Ou
 use muster_registry::core::replica::{Replica, ReplicaSettings, Timing};
 use muster_schemas::heartbeat::{Connection, Heartbeat};
 use muster_schemas::{
-    AgentId, Digest, Event, EventData, Health, Incarnation, InstanceId, MinRevision, Namespace, Prefix, Registration,
+    AgentId, Digest, Event, EventData, Incarnation, InstanceId, MinRevision, Namespace, Prefix, Registration,
     ReplicaId, ServiceName, SessionId, Source, Subjects, Timestamp, Vouching,
 };
 
@@ -125,20 +125,7 @@ impl World {
     }
 
     fn register(&mut self, vouching: &Vouching) -> u64 {
-        let data = EventData::Register(Registration {
-            vouching: vouching.clone(),
-            ttl_ms: 10_000,
-            linger_ms: 2_000,
-            version: None,
-            endpoints: Vec::new(),
-            tags: Vec::new(),
-            metadata: Default::default(),
-            weight: 100,
-            locality: None,
-            node: None,
-            health: Health::default(),
-            extra: Default::default(),
-        });
+        let data = EventData::Register(Registration::bare(vouching.clone(), 10_000, 2_000));
         let event = Event { id: "e".into(), source: Source::Agent(vouching.agent.clone()), time: None, data };
         let payload = event.encode(&Namespace::default()).expect("small");
         self.log.push((event.subject(&self.subjects), payload));

@@ -335,6 +335,25 @@ impl Instance {
 }
 
 impl Registration {
+    /// Nothing but names and a lease: passing, of the default weight, without endpoints.
+    #[must_use]
+    pub fn bare(vouching: Vouching, ttl_ms: u64, linger_ms: u64) -> Self {
+        Self {
+            vouching,
+            ttl_ms,
+            linger_ms,
+            version: None,
+            endpoints: Vec::new(),
+            tags: Vec::new(),
+            metadata: Labels::default(),
+            weight: DEFAULT_WEIGHT,
+            locality: None,
+            node: None,
+            health: Health::default(),
+            extra: Extra::default(),
+        }
+    }
+
     /// Has no lease.
     #[must_use]
     pub fn is_static(&self) -> bool {

@@ -57,20 +57,7 @@ pub(super) fn vouching(agent: &str, instance: &str, incarnation_number: u64, gen
 }
 
 pub(super) fn registration(vouching: Vouching) -> Registration {
-    Registration {
-        vouching,
-        ttl_ms: 10_000,
-        linger_ms: 2_000,
-        version: None,
-        endpoints: Vec::new(),
-        tags: Vec::new(),
-        metadata: Default::default(),
-        weight: 100,
-        locality: None,
-        node: None,
-        health: Health::default(),
-        extra: Default::default(),
-    }
+    Registration::bare(vouching, 10_000, 2_000)
 }
 
 pub(super) fn endpoint(host: &str, port: u16) -> Endpoint {

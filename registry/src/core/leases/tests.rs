@@ -15,8 +15,8 @@ use muster_schemas::agent::{ProbeReply, instance_key};
 use muster_schemas::event::{DeregisterReason, Deregistration, EpochBegan, Expiry, ExpiryCause, Sender};
 use muster_schemas::heartbeat::{Connection, Heartbeat, Mark};
 use muster_schemas::{
-    AgentId, Digest, EpochId, Event, EventData, Health, Incarnation, InstanceId, MinRevision, Namespace, Prefix,
-    Registration, ReplicaId, Revision, ServiceName, SessionId, Subjects, Timestamp, Vouching,
+    AgentId, Digest, EpochId, Event, EventData, Incarnation, InstanceId, MinRevision, Namespace, Prefix, Registration,
+    ReplicaId, Revision, ServiceName, SessionId, Subjects, Timestamp, Vouching,
 };
 
 use super::{Due, Heard, Leases};
@@ -255,20 +255,7 @@ pub(super) fn registry() -> Sender {
 }
 
 pub(super) fn registration(vouching: Vouching, ttl_ms: u64) -> Registration {
-    Registration {
-        vouching,
-        ttl_ms,
-        linger_ms: 0,
-        version: None,
-        endpoints: Vec::new(),
-        tags: Vec::new(),
-        metadata: Default::default(),
-        weight: 100,
-        locality: None,
-        node: None,
-        health: Health::default(),
-        extra: Default::default(),
-    }
+    Registration::bare(vouching, ttl_ms, 0)
 }
 
 /// The answer of an agent that vouches for these.

@@ -5,8 +5,8 @@ use muster_schemas::agent::{ProbeReply, instance_key};
 use muster_schemas::event::{DeregisterReason, Deregistration};
 use muster_schemas::heartbeat::{Connection, Heartbeat};
 use muster_schemas::{
-    AgentId, Digest, EventData, Health, Incarnation, InstanceId, MinRevision, Registration, ServiceName, SessionId,
-    Source, Vouching, WIRE_VERSION,
+    AgentId, Digest, EventData, Incarnation, InstanceId, MinRevision, Registration, ServiceName, SessionId, Source,
+    Vouching, WIRE_VERSION,
 };
 
 use super::world::{World, service};
@@ -58,20 +58,7 @@ impl SimulatedAgent {
 }
 
 fn registration(vouching: Vouching) -> Registration {
-    Registration {
-        vouching,
-        ttl_ms: 10_000,
-        linger_ms: 2_000,
-        version: None,
-        endpoints: Vec::new(),
-        tags: Vec::new(),
-        metadata: Default::default(),
-        weight: 100,
-        locality: None,
-        node: None,
-        health: Health::default(),
-        extra: Default::default(),
-    }
+    Registration::bare(vouching, 10_000, 2_000)
 }
 
 impl World {
