@@ -110,9 +110,14 @@ impl Report {
         };
         let ratio = if own == other { 1.0 } else { own / other };
         let (text, met) = match goal.wanted {
-            Wanted::AtMost(most) => (format!("<= {most}"), ratio <= most),
-            Wanted::AtLeast(least) => (format!(">= {least}"), ratio >= least),
+            Wanted::AtMost(most) => (format!("<= {}", hundredths(most)), ratio <= most),
+            Wanted::AtLeast(least) => (format!(">= {}", hundredths(least)), ratio >= least),
         };
         Some(Ratio { work: goal.work.into(), metric: goal.metric.into(), against, ratio, goal: text, met })
     }
+}
+
+/// As people write a goal.
+fn hundredths(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
 }
