@@ -46,6 +46,8 @@ pub(super) fn check() -> Result<Outcome> {
     if Command::new("valgrind").arg("--version").output().is_err() {
         return Ok(Outcome::Skipped("valgrind is not installed (Debian: apt install valgrind)".into()));
     }
+    // Where output is kept while it is captured; absent on a fresh clone.
+    std::fs::create_dir_all(workspace::tools())?;
     let program = build()?;
     let mut counted = BTreeMap::new();
     for (path, _) in PATHS {
