@@ -307,7 +307,7 @@ impl History {
                 snapshot.revision()
             ));
         }
-        for name in services().iter().filter(|name| world.consumers[index].scope.covers(name)) {
+        for name in world.services.iter().filter(|name| world.consumers[index].scope.covers(name)) {
             let held = catalog.service(name).filter(|held| held.total() > 0);
             if held.map(|held| (held.digest(), held.revision())) != snapshot.digest(name.as_str()) {
                 return Some(format!("consumer {index} shows other instances of {name}"));

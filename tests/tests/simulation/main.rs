@@ -29,6 +29,10 @@ use plan::Plan;
 use run::Orders;
 use world::Trace;
 
+/// The registry's own. A seventh of a history was spent in the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[test]
 fn nobody_who_lives_is_removed_and_no_verified_view_is_wrong() {
     match Orders::from_surroundings() {

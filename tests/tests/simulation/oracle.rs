@@ -197,6 +197,9 @@ impl World {
         if folded.outcome == Outcome::Accepted(EventKind::Epoch) {
             self.coverage.epochs += 1;
         }
+        if matches!(folded.outcome, Outcome::Accepted(EventKind::Epoch | EventKind::Recovered)) {
+            self.judge_completeness();
+        }
         if let Some(change) = &folded.change {
             let key = (change.epoch, change.revision);
             self.oracle.changes.insert(key, (self.now_ms, false));
@@ -284,9 +287,9 @@ impl World {
         let server = self.links[agent.link.0].server;
         let Some(sound_since_ms) = agent.sound_since_ms else { return false };
         // The limit counts from when the server was heard last.
-        let limit_ms = UNREACHABLE_LIMIT_MS - TTL_MS;
+        let limit_ms = UNREACHABLE_LIMIT_MS - HEARD_WITHIN_MS;
         let is_known = |since_ms: u64, until_ms: u64| {
-            until_ms.saturating_sub(since_ms) < limit_ms && sound_since_ms + TTL_MS <= since_ms
+            until_ms.saturating_sub(since_ms) < limit_ms && sound_since_ms + HEARD_WITHIN_MS <= since_ms
         };
         let cut_since_ms = self.servers.isolated.filter(|(isolated, _)| *isolated == server).map(|(_, ms)| ms);
         let healed = self.oracle.healed_ms.get(&server).copied();
@@ -352,15 +355,32 @@ impl World {
         if stream.catalog.state() != CatalogState::Ready || well_ms.is_none_or(|ms| ms < REGISTRY_WELL_MS) {
             return;
         }
-        let missing = self
-            .owed(REGISTERED_WITHIN_MS, 0)
-            .into_iter()
-            .find(|(_, (service, instance))| stream.catalog.instance(service, instance).is_none());
-        if let Some((process, (service, instance))) = missing {
+        if let Some((process, (service, instance))) = self.first_missing() {
             self.fail(format!(
                 "I6: {service}/{instance} was confirmed, lives in process {process}, and is not registered"
             ));
         }
+    }
+
+    /// From this event on a log that follows a lost one calls itself complete: whoever lives has to be in it by then, whatever
+    /// happened to registries meanwhile.
+    fn judge_completeness(&mut self) {
+        let Some(stream) = &self.broker.stream else { return };
+        if stream.catalog.state() != CatalogState::Ready || stream.catalog.previous_epoch().is_none() {
+            return;
+        }
+        if let Some((process, (service, instance))) = self.first_missing() {
+            self.fail(format!(
+                "I1: the log is complete, and lacks {service}/{instance}, which lives in process {process}"
+            ));
+        }
+    }
+
+    /// Somebody who must be registered by now, and is not.
+    fn first_missing(&self) -> Option<(usize, Key)> {
+        let stream = self.broker.stream.as_ref()?;
+        let is_missing = |(_, key): &(usize, Key)| stream.catalog.instance(&key.0, &key.1).is_none();
+        self.owed(REGISTERED_WITHIN_MS, 0).into_iter().find(is_missing)
     }
 
     /// A replica shows a catalog: some log said exactly that.

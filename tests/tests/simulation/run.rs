@@ -166,7 +166,7 @@ fn tell_broken(index: usize, broken: Broken) -> Broken {
 }
 
 fn replay(broken: &Broken) -> String {
-    format!("MUSTER_SIMULATION_SEED={} MUSTER_SIMULATION_PARTS={}", broken.plan.seed, broken.plan)
+    format!("cargo xtask simulate --seed {} --parts {}", broken.plan.seed, broken.plan)
 }
 
 fn report(range: &Range, coverage: &Coverage, broken: &[Broken], took: Duration) -> serde_json::Value {

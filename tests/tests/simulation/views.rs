@@ -103,7 +103,7 @@ impl World {
     fn services_of(&self, index: usize) -> Vec<ServiceName> {
         match &self.consumers[index].scope {
             Scope::Service(service) => vec![service.clone()],
-            Scope::Everything => super::history::services(),
+            Scope::Everything => self.services.clone(),
         }
     }
 

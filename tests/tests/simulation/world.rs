@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-use muster_schemas::{Namespace, Prefix, Subjects, Timestamp};
+use muster_schemas::{Namespace, Prefix, ServiceName, Subjects, Timestamp};
 
 use super::agents::Agent;
 use super::broker::Broker;
@@ -112,6 +112,8 @@ pub(crate) struct World {
     pub(crate) now_ms: u64,
     pub(crate) random: Random,
     pub(crate) subjects: Subjects,
+    /// All that there are: names are checked when they are made.
+    pub(crate) services: Vec<ServiceName>,
     pub(crate) broker: Broker,
     pub(crate) servers: Servers,
     pub(crate) links: Vec<Link>,
@@ -134,6 +136,7 @@ impl World {
             now_ms: 0,
             random: Random::new(seed),
             subjects: Subjects::new(Prefix::default(), Namespace::default()),
+            services: super::history::services(),
             broker: Broker::default(),
             servers: Servers::default(),
             links: Vec::new(),
