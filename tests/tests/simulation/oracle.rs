@@ -197,9 +197,6 @@ impl World {
         if folded.outcome == Outcome::Accepted(EventKind::Epoch) {
             self.coverage.epochs += 1;
         }
-        if matches!(folded.outcome, Outcome::Accepted(EventKind::Epoch | EventKind::Recovered)) {
-            self.judge_completeness();
-        }
         if let Some(change) = &folded.change {
             let key = (change.epoch, change.revision);
             self.oracle.changes.insert(key, (self.now_ms, false));
@@ -358,20 +355,6 @@ impl World {
         if let Some((process, (service, instance))) = self.first_missing() {
             self.fail(format!(
                 "I6: {service}/{instance} was confirmed, lives in process {process}, and is not registered"
-            ));
-        }
-    }
-
-    /// From this event on a log that follows a lost one calls itself complete: whoever lives has to be in it by then, whatever
-    /// happened to registries meanwhile.
-    fn judge_completeness(&mut self) {
-        let Some(stream) = &self.broker.stream else { return };
-        if stream.catalog.state() != CatalogState::Ready || stream.catalog.previous_epoch().is_none() {
-            return;
-        }
-        if let Some((process, (service, instance))) = self.first_missing() {
-            self.fail(format!(
-                "I1: the log is complete, and lacks {service}/{instance}, which lives in process {process}"
             ));
         }
     }
