@@ -155,7 +155,11 @@ fn event_data(fact: &Fact) -> (Sender, EventData) {
             (Sender::Agent(agent(*instance)), EventData::Register(registration(*instance, *order)))
         }
         Fact::Health(instance, order) => {
-            let report = HealthReport { vouching: vouching(*instance, *order), health: Health::default() };
+            let report = HealthReport {
+                vouching: vouching(*instance, *order),
+                registered_generation: None,
+                health: Health::default(),
+            };
             (Sender::Agent(agent(*instance)), EventData::Health(report))
         }
         Fact::Deregister(instance, order) => {

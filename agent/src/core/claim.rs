@@ -95,6 +95,8 @@ pub(super) struct Claim {
     pub(super) incarnation: Option<Incarnation>,
     /// Of the last event; 0 before the first.
     pub(super) generation: u64,
+    /// Of the last registration that was sent. Only once it was acknowledged, health is reported alone.
+    pub(super) registered_generation: u64,
     /// Incarnations of the same instance that are known, other than our own present one.
     pub(super) largest_known: Option<Incarnation>,
     pub(super) sent: Option<Sent>,
@@ -121,6 +123,7 @@ impl Claim {
             status: Status::Pending(Pending::Starting),
             incarnation: None,
             generation: 0,
+            registered_generation: 0,
             largest_known: None,
             sent: None,
             logged: None,

@@ -66,6 +66,9 @@ impl Voucher {
         let said = std::mem::replace(&mut claim.unsaid, Unsaid::Nothing);
         claim.sent = Some(Sent { event_id: event_id.clone(), order, said });
         let event = data(claim, vouching, said).and_then(|data| {
+            if matches!(data, EventData::Register(_)) {
+                claim.registered_generation = order.generation;
+            }
             let event = Event {
                 id: event_id,
                 source: Sender::Agent(agent),
@@ -177,7 +180,8 @@ fn data(claim: &Claim, vouching: Vouching, said: Unsaid) -> Result<EventData, Re
     if said == Unsaid::Health && claim.confirmed.as_ref().is_some_and(is_held) {
         claim.spec.health.validate()?;
         let health = claim.spec.health.clone();
-        return Ok(EventData::Health(HealthReport { vouching, health }));
+        let registered_generation = Some(claim.registered_generation);
+        return Ok(EventData::Health(HealthReport { vouching, registered_generation, health }));
     }
     let registration = claim.spec.registration(vouching);
     registration.validate()?;

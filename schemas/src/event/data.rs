@@ -86,6 +86,10 @@ pub struct HealthReport {
     /// Of which vouching.
     #[serde(flatten)]
     pub vouching: Vouching,
+    /// Generation of the registration whose health it is. If the log holds none from there on, it has lost that registration,
+    /// and the report is ignored: what is held otherwise describes the instance as it was before. None: not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registered_generation: Option<u64>,
     /// The health from now on.
     pub health: Health,
 }
@@ -255,7 +259,10 @@ impl EventData {
         }
         match self {
             Self::Register(data) => data.validate(),
-            Self::Health(data) => data.health.validate(),
+            Self::Health(data) => {
+                check_integer("data.registered_generation", data.registered_generation.unwrap_or_default())?;
+                data.health.validate()
+            }
             Self::Deregister(data) => check_text("data.detail", data.detail.as_deref().unwrap_or_default()),
             Self::Expire(data) => check_integer("data.observed_sequence", data.observed_sequence),
             Self::Intent(data) => validate_intent(data),

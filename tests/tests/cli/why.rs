@@ -12,7 +12,7 @@ use crate::support::{SOON, World, instance, leased, subjects};
 fn reported(registration: &mut Registration, status: &str) -> EventData {
     registration.vouching.generation += 1;
     let health = serde_json::from_value(json!({ "status": status })).expect("health");
-    EventData::Health(HealthReport { vouching: registration.vouching.clone(), health })
+    EventData::Health(HealthReport { vouching: registration.vouching.clone(), registered_generation: None, health })
 }
 
 impl World {

@@ -152,7 +152,9 @@ impl History {
         match self.random.below(20) {
             0..5 => EventData::Register(self.registration(fresh)),
             5..8 => EventData::Register(self.registration(next)),
-            8..11 => EventData::Health(HealthReport { vouching: next, health: self.health() }),
+            8..11 => {
+                EventData::Health(HealthReport { vouching: next, registered_generation: None, health: self.health() })
+            }
             11..13 => self.deregistration(next),
             13 => self.deregistration(in_force.unwrap_or(fresh)),
             14..16 => EventData::Expire(Expiry {

@@ -223,7 +223,7 @@ async fn late_messages_of_an_earlier_incarnation_are_ignored_and_counted() {
     let reason = DeregisterReason::Stopped;
     let events = [
         EventData::Deregister(Deregistration { vouching: late.clone(), reason, detail: None }),
-        EventData::Health(HealthReport { vouching: late, health: critical() }),
+        EventData::Health(HealthReport { vouching: late, registered_generation: None, health: critical() }),
         EventData::Register(first.registration.clone()),
     ];
     for (number, data) in events.into_iter().enumerate() {

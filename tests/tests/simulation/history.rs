@@ -273,8 +273,13 @@ impl History {
             for claim in agent.claims.values().filter(|claim| claim.is_wanted()) {
                 let (service, instance) = claim.key();
                 let evicted = world.is_evicted(&claim.key());
-                if !evicted && catalog.instance(&service, &instance).is_none() {
+                let held = catalog.instance(&service, &instance);
+                if !evicted && held.is_none() {
                     return Some(format!("{service}/{instance} of process {index} is missing: {:?}", claim.status));
+                }
+                let own = held.filter(|held| agent.sessions.contains(&held.vouching().session));
+                if own.is_some_and(|held| held.registration != claim.spec.registration(held.vouching().clone())) {
+                    return Some(format!("{service}/{instance} of process {index} is registered otherwise than it is"));
                 }
                 alive.insert(claim.key());
             }

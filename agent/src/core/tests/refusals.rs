@@ -1,11 +1,13 @@
 //! What a session does about refusals: every notice, also when it is late, doubled, or lost.
 
 use muster_schemas::agent::{NoticeCode, ProbeReply, instance_key};
+use muster_schemas::event::EventData;
 use muster_schemas::{Incarnation, SessionId};
 
 use super::critical;
 use super::world::{BEGIN_MS, Held, Other, World, spec};
 use crate::core::io::Input;
+use crate::core::spec::InstanceSpec;
 use crate::core::status::{DeregisterOutcome, Status};
 
 /// Registered by the agent `db7`, with an incarnation above anything that our clock would mint.
@@ -254,6 +256,25 @@ fn health_of_an_instance_that_is_not_registered_leads_to_a_registration() {
     world.pass(500);
     assert_eq!(world.kinds(), ["register", "health", "register"]);
     assert!(world.status(claim).is_registered());
+}
+
+#[test]
+fn health_upon_a_description_that_the_log_has_lost_leads_to_a_registration() {
+    let mut world = World::connected();
+    let claim = world.register(spec("a"));
+    let earlier = world.held.clone();
+    world.step(Input::Update(claim, InstanceSpec { version: Some("2".to_owned()), ..spec("a") }));
+    world.pass(500);
+    world.held = earlier;
+    world.set_health(claim, critical());
+    world.pass(500);
+    assert_eq!(world.kinds(), ["register", "register", "health", "register"]);
+    assert!(world.status(claim).is_registered());
+    let generations = world.log.iter().map(|(_, event)| match &event.data {
+        EventData::Health(report) => report.registered_generation,
+        other => other.vouching().map(|vouching| vouching.generation),
+    });
+    assert_eq!(generations.collect::<Vec<_>>(), [Some(1), Some(2), Some(2), Some(4)]);
 }
 
 #[test]

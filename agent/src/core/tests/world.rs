@@ -309,6 +309,11 @@ impl World {
             (EventData::Deregister(_), _) => {
                 self.held.insert(key, Held::Gone(vouching, "deregistered"));
             }
+            (EventData::Health(report), Some(Held::Live(live)))
+                if report.registered_generation > Some(live.vouching.generation) =>
+            {
+                return Err((NoticeCode::UnknownInstance, "the log lost its registration"));
+            }
             (EventData::Health(report), Some(Held::Live(mut live))) => {
                 live.vouching.generation = vouching.generation;
                 live.health = report.health.clone();

@@ -85,6 +85,10 @@ impl Catalog {
             // A vouching whose registration is not in the log: its health says nothing of the one that is.
             return Folded::ignored(Reason::UnknownInstance);
         }
+        if report.registered_generation.is_some_and(|registered| registered > before.vouching().generation) {
+            // The log was told more of the instance than it holds, and has lost that: it is to be told again.
+            return Folded::ignored(Reason::UnknownInstance);
+        }
         if before.registration.health == report.health {
             return self.touch(doing, &before, vouching.generation);
         }

@@ -55,7 +55,7 @@ pub enum Reason {
     FutureIncarnation,
     /// A kind or a version of it that this fold does not know.
     UnknownKind,
-    /// The instance, or the vouching, that it is about is not registered.
+    /// The instance, the vouching or the registration that it is about is not in the log.
     UnknownInstance,
     /// An operator's eviction of this incarnation is in force.
     Fenced,

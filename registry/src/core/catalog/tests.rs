@@ -162,7 +162,23 @@ impl Bench {
     }
 
     pub(super) fn health(&mut self, name: &str, instance: &str, order: (u64, u64), status: HealthStatus) -> Folded {
-        let data = HealthReport { vouching: vouching(name, instance, order.0, order.1), health: health(status) };
+        self.health_of(name, instance, order, None, status)
+    }
+
+    /// `registered`: generation of the registration whose health it is.
+    pub(super) fn health_of(
+        &mut self,
+        name: &str,
+        instance: &str,
+        order: (u64, u64),
+        registered: Option<u64>,
+        status: HealthStatus,
+    ) -> Folded {
+        let data = HealthReport {
+            vouching: vouching(name, instance, order.0, order.1),
+            registered_generation: registered,
+            health: health(status),
+        };
         self.send(agent(name), EventData::Health(data))
     }
 

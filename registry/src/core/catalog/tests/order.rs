@@ -127,6 +127,18 @@ fn health_of_a_vouching_that_never_registered_is_of_an_unknown_instance() {
 }
 
 #[test]
+fn health_of_a_registration_that_the_log_has_lost_is_ignored_and_its_agent_told_to_register() {
+    let mut bench = Bench::ready();
+    bench.register("a", "i", 1, 4);
+    assert_accepted(&bench.health_of("a", "i", (1, 5), Some(4), Warning));
+    let folded = bench.health_of("a", "i", (1, 7), Some(6), Passing);
+    assert_ignored(&folded, Reason::UnknownInstance);
+    assert_eq!(told(&folded, "a"), [NoticeCode::UnknownInstance]);
+    assert_accepted(&bench.health_of("a", "i", (1, 8), Some(5), Passing));
+    assert_accepted(&bench.health_of("a", "i", (1, 9), None, Warning));
+}
+
+#[test]
 fn an_incarnation_more_than_a_day_ahead_of_stream_time_is_refused_with_stream_time() {
     const DAY_MS: u64 = 24 * 3_600 * 1_000;
     let mut bench = Bench::ready();
@@ -144,7 +156,7 @@ fn an_incarnation_more_than_a_day_ahead_of_stream_time_is_refused_with_stream_ti
     assert_accepted(&folded);
     ahead.instance = id("j");
     ahead.incarnation = Incarnation::from_parts(now_ms + DAY_MS + 3, 0);
-    let report = HealthReport { vouching: ahead, health: health(Passing) };
+    let report = HealthReport { vouching: ahead, registered_generation: None, health: health(Passing) };
     assert_ignored(&bench.send(agent("a"), EventData::Health(report)), Reason::FutureIncarnation);
 }
 
