@@ -5,7 +5,7 @@
 //! and whoever heard an earlier heartbeat last believes that. In the end all take it to be on one server; who hears that one
 //! leaves it to nobody.
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 
 use muster_schemas::beacon::LeftAgent;
 
@@ -13,31 +13,51 @@ use super::Leases;
 use super::agent::Agent;
 
 /// Agents that a beacon names, in number: it has to remain small.
-const NAMED_MAX: usize = 8;
+pub(super) const NAMED_MAX: usize = 8;
 
-/// Agents that wait to be named, in number; further ones come again a second later.
-const WAITING_MAX: usize = 256;
+/// Agents that wait to be named, in number: those whose turn comes soonest. Further ones come again a second later.
+pub(super) const WAITING_MAX: usize = 256;
 
-/// Agents that are to be named.
+/// Agents that are to be named. They have their turns in the order of their indices, round and round: however many there are,
+/// each comes again only after all the others.
 #[derive(Debug, Default)]
 pub(super) struct Left {
-    agents: VecDeque<u32>,
+    agents: BTreeSet<u32>,
+    /// Where the next turn begins.
+    next: u32,
 }
 
 impl Left {
     pub(super) fn add(&mut self, agent: u32) {
-        if self.agents.len() < WAITING_MAX && !self.agents.contains(&agent) {
-            self.agents.push_back(agent);
+        self.agents.insert(agent);
+        if self.agents.len() > WAITING_MAX {
+            let last = self.agents.range(..self.next).next_back().or(self.agents.last()).copied();
+            last.map(|last| self.agents.remove(&last));
         }
+    }
+
+    fn take(&mut self) -> Vec<u32> {
+        let in_turn = self.agents.range(self.next..).chain(self.agents.range(..self.next));
+        let taken: Vec<u32> = in_turn.take(NAMED_MAX).copied().collect();
+        for agent in &taken {
+            self.agents.remove(agent);
+            self.next = agent.saturating_add(1);
+        }
+        taken
     }
 }
 
 impl Leases {
     /// Some of the agents that this replica leaves to others, to be named in its next beacon.
     pub fn take_left(&mut self) -> Vec<LeftAgent> {
-        let count = self.left.agents.len().min(NAMED_MAX);
-        let taken: Vec<u32> = self.left.agents.drain(..count).collect();
+        let taken = self.left.take();
         taken.into_iter().filter_map(|index| self.left_agent(index)).collect()
+    }
+
+    /// How many wait to be named.
+    #[cfg(test)]
+    pub(super) fn left_waiting(&self) -> usize {
+        self.left.agents.len()
     }
 
     fn left_agent(&self, index: u32) -> Option<LeftAgent> {

@@ -1,9 +1,12 @@
 //! In a cluster: silence counts only as long as the agent's server is heard.
 
+use std::collections::BTreeSet;
+
 use muster_schemas::beacon::LeftAgent;
 use muster_schemas::event::ExpiryCause;
 use muster_schemas::query::ServerState;
 
+use super::super::left::{NAMED_MAX, WAITING_MAX};
 use super::super::{SERVER_UNREACHABLE_MS, UNREACHABLE_LIMIT_MS};
 use super::*;
 
@@ -342,6 +345,29 @@ fn whoever_leaves_an_agent_to_another_says_where_it_was_heard_last() {
     assert_eq!(bench.leases.take_left(), [], "until it is looked at again");
     left_elsewhere(&mut bench, 1_200);
     assert_eq!(bench.leases.take_left().len(), 2);
+}
+
+#[test]
+fn of_many_that_are_left_a_beacon_names_a_few_and_all_have_their_turn() {
+    let mut bench = bench();
+    let agents: Vec<String> = (0..WAITING_MAX + 14).map(|number| format!("m{number}")).collect();
+    for agent in &agents {
+        bench.connect(agent, "n3", 7);
+        bench.register(agent, &format!("of-{agent}"), 1, 1);
+        bench.beat(agent, 1);
+    }
+    left_elsewhere(&mut bench, TTL_MS + 4_000);
+    assert_eq!(bench.leases.left_waiting(), WAITING_MAX, "of {} and two more", agents.len());
+    let mut named = BTreeSet::new();
+    // None is named again before all the others.
+    for _ in 0..(agents.len() + 2).div_ceil(NAMED_MAX) {
+        let some = bench.leases.take_left();
+        assert_eq!(some.len(), NAMED_MAX);
+        named.extend(some.into_iter().map(|left| left.agent));
+        left_elsewhere(&mut bench, 1_200);
+        assert!(bench.leases.left_waiting() <= WAITING_MAX);
+    }
+    assert_eq!(named.len(), agents.len() + 2);
 }
 
 #[test]
