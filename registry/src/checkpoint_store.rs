@@ -23,6 +23,8 @@ use crate::{stream, trimming};
 
 /// How much is read at once.
 const PIECE_BYTES: usize = 128 * 1_024;
+/// Jobs that may wait.
+const JOBS_MAX: usize = 16;
 /// A transfer in which nothing comes for so long has failed.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
@@ -34,6 +36,18 @@ pub(crate) enum Job {
     Save { save: u64, checkpoint: Box<Checkpoint> },
     Delete(Vec<Revision>),
     Trim(Trim),
+}
+
+/// Where jobs wait for the store.
+pub(crate) fn waiting_jobs() -> (mpsc::Sender<Job>, mpsc::Receiver<Job>) {
+    mpsc::channel(JOBS_MAX)
+}
+
+/// Beyond what may wait nothing is accepted; the core asks again when the time for an answer is over.
+pub(crate) fn offer(jobs: &mpsc::Sender<Job>, job: Job) {
+    if jobs.try_send(job).is_err() {
+        tracing::warn!("too many requests to the store for checkpoints are under way");
+    }
 }
 
 /// What became of it.
@@ -319,5 +333,25 @@ async fn read(store: &ObjectStore, name: &str, mut take: impl FnMut(&[u8]) -> bo
             }
             Err(error) => return Err(ReadError::Failed(error.to_string())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_job_more_than_may_wait_is_not_accepted_and_those_before_it_are_done_in_order() {
+        let (jobs, mut waiting) = waiting_jobs();
+        let count = JOBS_MAX as u64;
+        (0..=count).for_each(|list| offer(&jobs, Job::List { list }));
+        let mut next = || match waiting.try_recv() {
+            Ok(Job::List { list }) => Some(list),
+            _ => None,
+        };
+        assert_eq!(next(), Some(0));
+        offer(&jobs, Job::List { list: 99 });
+        let rest: Vec<u64> = std::iter::from_fn(next).collect();
+        assert_eq!(rest, (1..count).chain([99]).collect::<Vec<_>>());
     }
 }

@@ -155,12 +155,16 @@ pub(crate) async fn epochs(
     let mut from = 1;
     while let Some(epoch) = event(client, subjects, json!({ "seq": from, "next_by_subj": filter }), timeout).await? {
         from = epoch.sequence + 1;
-        if epochs.len() == EPOCHS_MAX {
-            epochs.pop_front();
-        }
-        epochs.push_back(epoch);
+        keep_newest(&mut epochs, epoch);
     }
     Ok(epochs)
+}
+
+fn keep_newest(epochs: &mut VecDeque<StoredEvent>, epoch: StoredEvent) {
+    if epochs.len() == EPOCHS_MAX {
+        epochs.pop_front();
+    }
+    epochs.push_back(epoch);
 }
 
 #[derive(Deserialize)]
@@ -215,5 +219,17 @@ mod tests {
         assert!(!heard(vec![unheard(), unheard()]), "it has not heard them since it leads");
         let leaderless = ClusterInfo { replicas: vec![copy(0, false), copy(0, false)], ..ClusterInfo::default() };
         assert!(!has_quorum(&leaderless, 3), "nobody leads");
+    }
+
+    #[test]
+    fn of_more_epochs_than_are_looked_at_the_newest_are_kept_oldest_first() {
+        let mut epochs = VecDeque::new();
+        let count = EPOCHS_MAX as u64 + 10;
+        for sequence in 1..=count {
+            let at = Timestamp::from_ms(0);
+            keep_newest(&mut epochs, StoredEvent { sequence, at, subject: String::new(), payload: Bytes::new() });
+        }
+        let sequences: Vec<u64> = epochs.iter().map(|epoch| epoch.sequence).collect();
+        assert_eq!(sequences, (11..=count).collect::<Vec<_>>());
     }
 }

@@ -11,6 +11,9 @@ mod service_api;
 mod subscriptions;
 mod waiting;
 
+#[cfg(test)]
+pub(crate) use encoding::tests::catalog as catalog_of;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

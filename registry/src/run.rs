@@ -13,7 +13,7 @@ use muster_schemas::{ReplicaId, Subjects};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 
-use crate::checkpoint_store::Store;
+use crate::checkpoint_store::{self, Store};
 use crate::clock::Clock;
 use crate::core::catalog::checkpoint::Checkpoint;
 use crate::core::io::Effects;
@@ -35,8 +35,6 @@ const DELIVERIES_MAX: usize = 4;
 const ANSWERS_MAX: usize = 1_024;
 /// Questions for the core's status under way at once.
 const STATUSES_MAX: usize = 64;
-/// Requests to the store for checkpoints that may wait.
-const STORE_JOBS_MAX: usize = 16;
 /// How long the last messages have to leave.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the tasks have to end by themselves.
@@ -270,7 +268,7 @@ async fn connect_shell(
             let _ = answers.send(Answer::Proposed(proposed)).await;
         })
     });
-    let (store, jobs) = mpsc::channel(STORE_JOBS_MAX);
+    let (store, jobs) = checkpoint_store::waiting_jobs();
     tasks.spawn({
         let store = Store {
             broker: settings.broker.clone(),

@@ -343,7 +343,40 @@ async fn until(deadline: Option<Instant>) {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+    use nix::sys::signal::Signal;
+
+    use super::super::service::MAILBOX_CAPACITY;
     use super::*;
+
+    #[tokio::test]
+    async fn whoever_stops_a_service_that_has_not_read_what_it_was_told_waits_and_nothing_is_lost() {
+        let (mailbox, mut mail) = mailbox();
+        let member = Member {
+            service: ServiceName::new("orders").unwrap(),
+            instance: InstanceId::new("i1").unwrap(),
+            ttl_ms: 10_000,
+            leaves_on_stop: false,
+            mailbox,
+            standing: watch::channel(Standing::default()).1,
+            was_registered: false,
+            drains: Vec::new(),
+            was_told: false,
+        };
+        for _ in 0..MAILBOX_CAPACITY {
+            member.mailbox.send(Mail::Forward(Signal::SIGHUP)).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let mut stopping = Box::pin(member.stop(StopCause::Signal, None));
+        assert!(stopping.as_mut().now_or_never().is_none(), "it waits");
+        assert!(matches!(mail.recv().await, Some(Mail::Forward(_))));
+        stopping.await;
+        for _ in 1..MAILBOX_CAPACITY {
+            assert!(matches!(mail.try_recv(), Ok(Mail::Forward(_))));
+        }
+        assert!(matches!(mail.try_recv(), Ok(Mail::Happened(Input::Stop { .. }))));
+        assert!(mail.try_recv().is_err());
+    }
 
     #[test]
     fn the_first_service_that_failed_gives_the_code() {

@@ -18,7 +18,7 @@ use super::say::say;
 
 /// What happened and is not looked at yet: enough for every check at once and what comes from outside. Whoever finds it
 /// full waits.
-const MAILBOX_CAPACITY: usize = 256;
+pub(super) const MAILBOX_CAPACITY: usize = 256;
 /// How long it may take to find out that nobody listens on a port of this host.
 const PORT_LOOK: Duration = Duration::from_millis(300);
 

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions};
-use tokio::sync::mpsc;
 
 use super::Discovery;
-use super::shared::{Shared, Source};
+use super::shared::{Shared, Source, waiting_opens};
 use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::connection::ConnectionSettings;
@@ -16,8 +15,6 @@ use crate::driver::Driver;
 use crate::error::Error;
 use crate::signals::Signals;
 
-/// Views that wait to be opened; the caller waits beyond it.
-const OPENS_MAX: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Settings of a [`Discovery`].
@@ -122,7 +119,7 @@ impl Builder {
         let cache = self.cache_dir.clone().map(|directory| Cache::new(directory, subjects.clone()));
         let patience = self.patience.unwrap_or(PATIENCE);
         let client = self.connection.open(&signals).await?;
-        let (opens, opened) = mpsc::channel(OPENS_MAX);
+        let (opens, opened) = waiting_opens();
         let clock = Clock::start();
         let source = Source::Broker { opens, cache: cache.clone(), signals: signals.clone() };
         let shared = Arc::new(Shared::new(source, clock, patience));

@@ -20,11 +20,19 @@ use crate::snapshot::{Lists, Snapshot, State};
 /// With a list from disk readers wait only so long for a better one.
 const CACHED_PATIENCE: Duration = Duration::from_millis(500);
 
+/// Views that wait to be opened; the caller waits beyond it.
+const OPENS_MAX: usize = 64;
+
 /// A wish to have a view open, with what was on disk.
 #[derive(Debug)]
 pub(crate) struct Open {
     pub(crate) feed: Arc<Feed>,
     pub(crate) cached: Option<(Lists, Timestamp)>,
+}
+
+/// Where views wait to be opened, and where the driver takes them from.
+pub(crate) fn waiting_opens() -> (mpsc::Sender<Open>, mpsc::Receiver<Open>) {
+    mpsc::channel(OPENS_MAX)
 }
 
 /// An open feed, and what keeps it fed.
@@ -172,5 +180,52 @@ impl Shared {
             )),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use muster_schemas::ServiceName;
+
+    use super::*;
+
+    fn scope(number: usize) -> Scope {
+        Scope::Service(ServiceName::new(&format!("s{number}")).unwrap())
+    }
+
+    /// As many views as may wait have been asked for.
+    async fn full(patience: Duration) -> (Shared, mpsc::Receiver<Open>) {
+        let (opens, opened) = waiting_opens();
+        let source = Source::Broker { opens, cache: None, signals: Arc::default() };
+        let shared = Shared::new(source, Clock::start(), patience);
+        for number in 0..OPENS_MAX {
+            shared.feed(scope(number)).await.unwrap();
+        }
+        tokio::task::yield_now().await;
+        (shared, opened)
+    }
+
+    #[tokio::test]
+    async fn one_view_more_than_may_wait_to_be_opened_waits_for_room_and_none_is_lost() {
+        let (shared, mut opened) = full(Duration::from_secs(60)).await;
+        let mut one_more = Box::pin(shared.feed(scope(OPENS_MAX)));
+        assert!(one_more.as_mut().now_or_never().is_none(), "it waits");
+        assert!(shared.feed(scope(0)).now_or_never().is_some(), "what is open needs no room");
+        let mut scopes = vec![opened.recv().await.unwrap().feed.scope.clone()];
+        one_more.await.unwrap();
+        while let Ok(open) = opened.try_recv() {
+            scopes.push(open.feed.scope.clone());
+        }
+        assert_eq!(scopes, (0..=OPENS_MAX).map(scope).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_room_beyond_its_patience_is_told_and_may_ask_again() {
+        let (shared, mut opened) = full(Duration::ZERO).await;
+        let error = shared.feed(scope(OPENS_MAX)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
+        opened.recv().await.unwrap();
+        shared.feed(scope(OPENS_MAX)).await.unwrap();
     }
 }

@@ -78,3 +78,29 @@ impl Write for Writer {
         self.out.blocking_send(piece.into()).map_err(|_| io::Error::other("nobody reads any more"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+    use crate::queries::catalog_of;
+
+    #[tokio::test]
+    async fn who_writes_a_checkpoint_waits_for_who_reads_it_and_nothing_is_lost() {
+        let checkpoint = Checkpoint::of(&catalog_of(&[("orders", 10)]), None).unwrap();
+        let mut whole = Vec::new();
+        checkpoint.write(&mut whole).unwrap();
+        let (mut pieces, writing) = stream(checkpoint, 1);
+        while pieces.pieces.len() < WAITING_MAX {
+            assert!(!writing.is_finished(), "there are more pieces than may wait");
+            tokio::task::yield_now().await;
+        }
+        let mut read = Vec::new();
+        while pieces.read_buf(&mut read).await.unwrap() > 0 {
+            assert!(pieces.pieces.len() <= WAITING_MAX, "{} pieces wait", pieces.pieces.len());
+        }
+        writing.await.unwrap().unwrap();
+        assert_eq!(read, whole);
+    }
+}

@@ -56,3 +56,34 @@ impl Encoded {
         self.bytes -= before.map_or(0, |(_, bytes)| bytes.len());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::encoding::tests::catalog;
+    use super::*;
+
+    #[test]
+    fn beyond_64_mib_all_that_was_written_is_dropped_and_written_again_when_it_is_asked_for() {
+        let (catalog, orders) = (catalog(&[("orders", 1)]), ServiceName::new("orders").unwrap());
+        let mut encoded = Encoded::default();
+        let answer = encoded.service(&catalog, &orders, usize::MAX).unwrap();
+        let service = catalog.service(&orders).unwrap();
+        // All share one piece of memory; they are counted as if they did not.
+        let mebibyte = Bytes::from(vec![b' '; 1024 * 1024]);
+        let keep = |encoded: &mut Encoded, number: usize| {
+            let name = ServiceName::new(&format!("s{number}")).unwrap();
+            encoded.keep(&name, service, &mebibyte);
+            let held: usize = encoded.services.values().map(|(_, bytes)| bytes.len()).sum();
+            assert_eq!(encoded.bytes, held);
+            assert!(held <= BYTES_MAX, "{held}");
+        };
+        (0..63).for_each(|number| keep(&mut encoded, number));
+        assert_eq!(encoded.services.len(), 64, "the first is among them");
+        keep(&mut encoded, 63);
+        assert_eq!(encoded.services.len(), 1);
+        (64..200).for_each(|number| keep(&mut encoded, number));
+        assert!(!encoded.services.contains_key(&orders));
+        assert_eq!(encoded.service(&catalog, &orders, usize::MAX), Some(answer));
+        assert!(encoded.services.contains_key(&orders));
+    }
+}

@@ -265,4 +265,4 @@ fn write(bytes: &mut Vec<u8>, value: &impl Serialize) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::broker_api::{AskError, ask};
-use crate::checkpoint_store::{Done, Found as FoundCheckpoint, Job};
+use crate::checkpoint_store::{self, Done, Found as FoundCheckpoint, Job};
 use crate::core::catalog::checkpoint::Checkpoint;
 use crate::core::io::{Effect, Loaded, Outgoing, ProbeOutcome, Severity};
 use crate::core::replica::Timing;
@@ -304,11 +304,8 @@ impl Hands {
         }
     }
 
-    /// Beyond what may wait nothing is accepted; the core asks again when the time for an answer is over.
     fn in_store(&self, job: Job) {
-        if self.tools.store.try_send(job).is_err() {
-            tracing::warn!("too many requests to the store for checkpoints are under way");
-        }
+        checkpoint_store::offer(&self.tools.store, job);
     }
 
     fn save_state(&mut self, checkpoint: Checkpoint) {

@@ -13,7 +13,7 @@ use crate::core::io::Record;
 const EPOCH: &str = "01J00000000000000000000000";
 
 /// A catalog of the given services with so many instances each, of very different sizes.
-fn catalog(services: &[(&str, u32)]) -> Catalog {
+pub(crate) fn catalog(services: &[(&str, u32)]) -> Catalog {
     let subjects = Subjects::new(Prefix::default(), Namespace::default());
     let mut catalog = Catalog::default();
     let mut sequence = 0;

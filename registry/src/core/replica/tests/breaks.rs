@@ -1,10 +1,13 @@
 //! Logs that break under running replicas.
 
+use muster_schemas::entry::Entry;
 use muster_schemas::pulse::CatalogState;
 use muster_schemas::{AgentId, ChangeKind};
 
 use super::world::World;
+use crate::core::catalog::Catalog;
 use crate::core::io::{Effect, Effects, Input, Inspection, LogFacts, OutgoingKind, Severity};
+use crate::core::replica::ASIDE_MAX;
 
 fn epoch_of(world: &World, index: usize) -> Option<muster_schemas::EpochId> {
     world.nodes[index].replica.status(world.now_ms).epoch
@@ -277,4 +280,26 @@ fn a_second_process_with_the_same_replica_id_raises_an_alarm() {
     world.run(100);
     let alarm = world.of_kind(OutgoingKind::Alarm).next().expect("an alarm");
     assert!(alarm.message.subject.ends_with(".duplicate_ids"));
+}
+
+#[test]
+fn of_more_lost_logs_than_are_kept_the_oldest_is_dropped() {
+    let mut world = World::settled(1);
+    let agents: Vec<_> = (0..ASIDE_MAX + 2).map(|number| AgentId::new(&format!("web{number}")).unwrap()).collect();
+    for agent in &agents {
+        let mut lost = World::settled(1);
+        lost.start_agent(agent.as_str(), &["orders"]);
+        lost.run(500);
+        let catalog = lost.nodes[0].replica.snapshot().catalog.clone();
+        world.nodes[0].replica.set_aside(catalog);
+    }
+    let aside = &world.nodes[0].replica.aside;
+    assert_eq!(aside.len(), ASIDE_MAX);
+    let kept: Vec<AgentId> = aside.iter().flat_map(Catalog::entries).map(|kept| agent_of(&kept.entry)).collect();
+    assert_eq!(kept, agents[2..]);
+}
+
+fn agent_of(entry: &Entry) -> AgentId {
+    let Entry::Instance(instance) = entry else { panic!("{entry:?}") };
+    instance.vouching().agent.clone()
 }
