@@ -67,11 +67,14 @@ impl Catalog {
         self.set(doing, registration, Cause::CarriedOver)
     }
 
-    /// By (incarnation, generation); at a tie the tombstone wins.
+    /// By (incarnation, generation); at a tie the tombstone wins. But an expiry that the lost log said ends nobody who was
+    /// registered or carried over as living since: its reason may have gone, and if it has not, the lease ends as always, for a
+    /// fresh one. Incarnations cannot tell, for a clock that was set back makes the later life's the smaller one.
     fn lacks_tombstone(&self, tombstone: &Tombstone) -> bool {
         let order = tombstone.vouching.order();
         match self.held(&tombstone.vouching.service, &tombstone.vouching.instance) {
             None => true,
+            Some(Held::Live(_)) if tombstone.cause == Cause::Expired => false,
             Some(Held::Live(instance)) => order >= instance.vouching().order(),
             Some(Held::Gone(held)) => order > held.vouching.order(),
         }

@@ -9,7 +9,7 @@ use muster_schemas::entry::Entry;
 use muster_schemas::event::{CarriedOver, EpochBegan, Lapse, Recovered, SettingChanged};
 use muster_schemas::limits::CARRY_BYTES_MAX;
 use muster_schemas::pulse::CatalogState;
-use muster_schemas::{Cause, Event, EventData, EventKind, Source, Timestamp};
+use muster_schemas::{Event, EventData, EventKind, Source, Timestamp};
 
 use super::proposals::BATCH_MAX;
 use super::snapshot::AGENT_HEARD_MS;
@@ -326,20 +326,12 @@ impl Replica {
             let Some(carried) = self.wishes.carry.pop_front() else {
                 return;
             };
-            if self.catalog.lacks(&carried.entry) && !self.outlived(&carried.entry) {
+            if self.catalog.lacks(&carried.entry) {
                 let entry = carried.entry.clone();
                 self.wishes.carrying.push(carried);
                 wishes.push(EventData::Carry(CarriedOver { epoch, entry }));
             }
         }
-    }
-
-    /// An expiry that the lost log said, of what somebody registered or carried over as living since: its reason may have gone,
-    /// and if it has not, the lease ends as always, for a fresh one.
-    fn outlived(&self, entry: &Entry) -> bool {
-        let Entry::Tombstone(tombstone) = entry else { return false };
-        let vouching = &tombstone.vouching;
-        tombstone.cause == Cause::Expired && self.catalog.instance(&vouching.service, &vouching.instance).is_some()
     }
 
     /// How long the announcements of all agents take at their pace.

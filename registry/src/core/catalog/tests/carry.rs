@@ -75,6 +75,18 @@ fn at_a_tie_the_tombstone_wins() {
 }
 
 #[test]
+fn an_expiry_of_the_lost_log_ends_nobody_who_was_registered_since() {
+    let mut bench = Bench::recovering();
+    bench.register("a", "i", 1, 5);
+    for expired in [gone(1, 5, Cause::Expired), gone(2, 1, Cause::Expired)] {
+        assert!(!bench.catalog.lacks(&expired));
+        assert_ignored(&bench.carry(2, expired), Reason::Stale);
+    }
+    let change = bench.carry(2, gone(2, 1, Cause::Evicted)).change.unwrap();
+    assert_eq!((change.change, change.cause), (ChangeKind::Removed, Cause::Evicted));
+}
+
+#[test]
 fn a_carried_tombstone_keeps_its_cause_and_its_age() {
     let mut bench = Bench::recovering();
     let folded = bench.carry(2, gone(1, 4, Cause::Expired));
