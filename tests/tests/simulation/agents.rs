@@ -59,6 +59,7 @@ pub(crate) struct Agent {
 pub(crate) struct Claim {
     pub(crate) spec: InstanceSpec,
     pub(crate) status: Option<Status>,
+    pub(crate) made_ms: u64,
     /// When a registry first confirmed it.
     pub(crate) confirmed_ms: Option<u64>,
     /// The owner took it back.
@@ -84,6 +85,12 @@ impl Agent {
 
     pub(crate) fn wants(&self, key: &Key) -> bool {
         self.claims.values().any(|claim| claim.is_wanted() && claim.key() == *key)
+    }
+
+    /// Whether it has wanted that for so long that no registry can have decided before to end it.
+    pub(crate) fn wants_for(&self, key: &Key, now_ms: u64, for_ms: u64) -> bool {
+        let is_old = |claim: &Claim| claim.confirmed_ms.is_some() || now_ms.saturating_sub(claim.made_ms) >= for_ms;
+        self.claims.values().any(|claim| claim.is_wanted() && claim.key() == *key && is_old(claim))
     }
 
     /// The claims that its owner has, in the order in which they were made.
@@ -191,7 +198,8 @@ impl World {
         }
         agent.last_claim += 1;
         let id = ClaimId(agent.last_claim);
-        let claim = Claim { spec: spec.clone(), status: None, confirmed_ms: None, withdrawn: false };
+        let claim =
+            Claim { spec: spec.clone(), status: None, made_ms: self.now_ms, confirmed_ms: None, withdrawn: false };
         agent.claims.insert(id, claim);
         self.tell(|| format!("process {index} is to register {}/{}", key.0, key.1));
         self.agent_is_told(index, Input::Register(id, spec));

@@ -20,6 +20,8 @@ const REGISTERED_WITHIN_MS: u64 = TTL_MS + 1_000;
 const REGISTRY_WELL_MS: u64 = 8_000;
 /// A server's agents are heard within so long: of three heartbeats two may be lost.
 const HEARD_WITHIN_MS: u64 = 3 * (TTL_MS / 5);
+/// A new claim of a connected agent has reached the log within so long.
+const CLAIMED_MS: u64 = 100;
 /// How long an agent may take to find out that an eviction has ended.
 const FENCED_MS: u64 = 15_000;
 /// A registry that has been well for so long has told that a log which it knew lost its tail.
@@ -264,15 +266,13 @@ impl World {
         self.coverage.expired += 1;
         let key = (before.service().clone(), before.id().clone());
         let Some(process) = self.process_of(before) else { return };
-        if self.is_well_for(process, TTL_MS) && self.agents[process].wants(&key) && !self.is_contested(process, &key) {
+        // Whoever has just been claimed anew has not reached the log yet: what was removed is what it was before.
+        let wants = self.agents[process].wants_for(&key, self.now_ms, CLAIMED_MS) && !self.is_contested(process, &key);
+        if wants && self.is_well_for(process, TTL_MS) {
             self.fail(format!("I1: {what} was removed, and lives in process {process}: {change:?}"));
         }
         let is_fresh = stored.subject.contains(".event.expire.");
-        if is_fresh
-            && self.lives_behind_a_cut(process)
-            && self.agents[process].wants(&key)
-            && !self.is_contested(process, &key)
-        {
+        if is_fresh && wants && self.lives_behind_a_cut(process) {
             self.fail(format!("I1: {what} was removed, and lives in process {process} behind a cut: {change:?}"));
         }
     }
