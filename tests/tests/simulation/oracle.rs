@@ -407,6 +407,19 @@ impl World {
         }
     }
 
+    /// A pulse says as of when its end was the log's.
+    pub(crate) fn judge_pulse_age(&mut self, index: usize, payload: &[u8]) {
+        let Ok(pulse) = serde_json::from_slice::<Pulse>(payload) else { return self.fail("a pulse is not understood") };
+        let as_of_ms = self.now_ms.saturating_sub(pulse.head_age_ms);
+        let end = self.truth.end_at(as_of_ms).filter(|end| end.epoch() == pulse.epoch);
+        if end.is_some_and(|end| pulse.to < end.sequence()) {
+            self.fail(format!(
+                "I3: r{index} sends a pulse through {} as of {as_of_ms}, when the log ended at {end:?}",
+                pulse.to
+            ));
+        }
+    }
+
     /// Whoever touches a registry, its connections or the log.
     pub(crate) fn disturb(&mut self, node: NodeId) {
         if matches!(node, NodeId::Registry(_)) {

@@ -248,6 +248,9 @@ impl World {
                     let words = || format!("r{index} sends {}", String::from_utf8_lossy(&outgoing.payload));
                     self.say(words);
                 }
+                if outgoing.kind == OutgoingKind::Pulse {
+                    self.judge_pulse_age(index, &outgoing.payload);
+                }
                 let (subject, payload) = (outgoing.subject, outgoing.payload);
                 self.send(output, Packet::Publish { subject, payload, reply: None });
             }

@@ -14,6 +14,9 @@ use crate::core::io::{Effect, Effects, Inspection, LogFacts, Record};
 /// How many confirmations of the end may wait for the reader to get there; at the bound the oldest is dropped, and the
 /// end counts as confirmed a little later.
 const PENDING_ENDS_MAX: usize = 64;
+/// How many confirmed ends are remembered: one a second at most. At the bound the oldest is forgotten, and a replica that
+/// holds changes back for longer sends no pulses until they are sent.
+const ENDS_MAX: usize = 16;
 
 /// What is known of the log as a stream.
 #[derive(Debug, Default)]
@@ -37,7 +40,8 @@ pub(super) struct Continuity {
     /// The largest sequence of this log that a heartbeat or a beacon named.
     claimed: u64,
     pending_ends: VecDeque<(u64, u64)>,
-    end_confirmed_ms: Option<u64>,
+    /// When this replica is known to have been at the log's end, and which sequence that was; the latest is last.
+    ends: VecDeque<(u64, u64)>,
 }
 
 /// The last event folded, by which the log is recognised.
@@ -244,8 +248,12 @@ impl Continuity {
             if last > position {
                 return;
             }
-            self.end_confirmed_ms = Some(asked_ms);
             self.pending_ends.pop_front();
+            self.ends.pop_back_if(|(_, end)| *end == last);
+            self.ends.push_back((asked_ms, last));
+            if self.ends.len() > ENDS_MAX {
+                self.ends.pop_front();
+            }
         }
     }
 
@@ -260,7 +268,7 @@ impl Continuity {
         self.anchor = None;
         self.claimed = 0;
         self.pending_ends.clear();
-        self.end_confirmed_ms = None;
+        self.ends.clear();
         self.read_on(effects);
         // The end that was just seen is confirmed by the next check.
         self.next_check_ms = now_ms;
@@ -311,7 +319,7 @@ impl Continuity {
         self.suspicion = None;
         self.claimed = 0;
         self.pending_ends.clear();
-        self.end_confirmed_ms = None;
+        self.ends.clear();
         self.stop_reading(now_ms);
     }
 
@@ -364,7 +372,12 @@ impl Continuity {
 
     /// The latest moment at which this replica is known to have been at the log's end.
     pub(super) fn end_confirmed_ms(&self) -> Option<u64> {
-        self.end_confirmed_ms
+        self.ends.back().map(|(confirmed_ms, _)| *confirmed_ms)
+    }
+
+    /// The latest moment at which the log is known to have ended at this sequence or below.
+    pub(super) fn end_confirmed_through_ms(&self, sequence: u64) -> Option<u64> {
+        self.ends.iter().rfind(|(_, end)| *end <= sequence).map(|(confirmed_ms, _)| *confirmed_ms)
     }
 
     /// Whether the broker connection of log and heartbeats stands.

@@ -154,15 +154,17 @@ impl Replica {
 
     /// What this replica can vouch for to consumers at this moment.
     fn moment(&self) -> Option<Moment> {
-        let confirmed_ms = self.continuity.end_confirmed_ms()?;
         let is_right = self.catalog.is_supported() && self.yields_to().is_none();
         if self.phase != Phase::Live || self.continuity.suspicion().is_some() || !is_right {
             return None;
         }
         let unseen = self.ring.first_unseen().map(|revision| revision.sequence() - 1);
+        let to = unseen.unwrap_or(self.catalog.revision());
+        // What is held back has been in the log since nobody knows when: the pulse speaks of the last moment without it.
+        let confirmed_ms = self.continuity.end_confirmed_through_ms(to)?;
         Some(Moment {
             epoch: self.catalog.epoch()?,
-            to: unseen.unwrap_or(self.catalog.revision()),
+            to,
             head_age_ms: self.now_ms.saturating_sub(confirmed_ms),
             state: self.catalog.state(),
         })

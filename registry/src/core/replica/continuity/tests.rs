@@ -262,3 +262,22 @@ fn of_too_many_ends_to_be_confirmed_the_latest_are_kept() {
     }
     assert_eq!(continuity.end_confirmed_ms(), Some(asked * 1_000));
 }
+
+#[test]
+fn through_an_earlier_sequence_the_log_was_complete_when_it_last_ended_there() {
+    let (mut continuity, timing, _) = at_ten();
+    for now_ms in [1_000, 2_000] {
+        inspect(&mut continuity, now_ms, facts(10));
+    }
+    let reader = continuity.reader;
+    for number in 1..=ENDS_MAX as u64 {
+        inspect(&mut continuity, 2_000 + number * 1_000, facts(10 + number));
+        let seen = continuity.end_confirmed_through_ms(10 + number);
+        assert_eq!(seen, Some(1_000 + number * 1_000), "that end was not reached yet");
+        assert_eq!(continuity.delivered(2_500, reader, &record(10 + number, b"event"), &timing), Order::Next);
+        assert_eq!(continuity.end_confirmed_through_ms(10 + number), Some(2_000 + number * 1_000));
+    }
+    assert_eq!(continuity.end_confirmed_through_ms(11), Some(3_000));
+    assert_eq!(continuity.end_confirmed_through_ms(12), Some(4_000));
+    assert_eq!(continuity.end_confirmed_through_ms(10), None, "one too many: the oldest is forgotten");
+}

@@ -133,6 +133,33 @@ fn a_pulse_follows_a_burst_and_lists_what_changed() {
 }
 
 #[test]
+fn a_pulse_that_ends_before_a_change_speaks_of_no_moment_at_which_the_log_held_that_change() {
+    let mut world = World::settled(2);
+    for index in 0..2 {
+        world.node(index).reads_nothing = true;
+    }
+    world.start_agent("web1", &["orders"]);
+    let (revision, appended_ms) = (world.stream.as_ref().unwrap().last_sequence, world.now_ms);
+    world.run(10_000);
+    world.node(1).reads_nothing = false;
+    let read_ms = world.now_ms;
+    let waited_ms = world.until(1_000, "the second publishes it", |world| !world.changes().is_empty());
+    assert!(waited_ms >= 300, "it first waits for the oldest: {waited_ms}");
+    world.run(2_500);
+    let (before, after): (Vec<_>, Vec<_>) = world
+        .pulses()
+        .into_iter()
+        .filter(|(ms, by, _)| *by == 1 && *ms > read_ms)
+        .partition(|(_, _, pulse)| pulse.to < revision);
+    assert!(before.len() > 3, "{before:?}");
+    for (ms, _, pulse) in before {
+        assert!(ms - pulse.head_age_ms <= appended_ms, "at {ms}, appended at {appended_ms}: {pulse:?}");
+    }
+    assert!(after.len() >= usize::from(BUCKETS));
+    assert!(after.iter().all(|(_, _, pulse)| pulse.head_age_ms <= 2_000), "{after:?}");
+}
+
+#[test]
 fn every_pulse_reaches_back_to_the_revision_of_six_seconds_before_whoever_sends_it() {
     let mut world = World::settled(2);
     for round in 0..600 {
