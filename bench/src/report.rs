@@ -54,8 +54,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    // One for each column of a table.
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments)] // One for each column of a table.
     pub(crate) fn add(&mut self, work: &str, system: &str, metric: &str, value: f64, unit: &'static str, count: u64) {
         println!("  {work:<44} {system:<8} {metric:<28} {value:>14.3} {unit}");
         self.results.push(Figure {
