@@ -1,5 +1,8 @@
 //! The schedule of faults that follows from a seed, round by round.
 
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng as _, SeedableRng as _};
+
 use crate::kind::Kind;
 
 /// How many process faults of each kind are in a round.
@@ -31,22 +34,18 @@ pub struct Round {
     pub brokers: Vec<Fault>,
 }
 
-/// A generator of numbers that is the same everywhere (SplitMix64).
+/// A generator of numbers that is the same everywhere.
 #[derive(Debug, Clone)]
-struct Random(u64);
+struct Random(SplitMix64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+    fn new(seed: u64) -> Self {
+        Self(SplitMix64::seed_from_u64(seed))
     }
 
     /// From `low` to below `high`.
     fn within(&mut self, low: u64, high: u64) -> u64 {
-        low + self.next() % (high - low).max(1)
+        low + self.0.next_u64() % (high - low).max(1)
     }
 
     fn shuffle<T>(&mut self, items: &mut [T]) {
@@ -61,7 +60,7 @@ impl Round {
     /// The round of this number, from 0, of the schedule that follows from the seed.
     #[must_use]
     pub fn of(seed: u64, number: u64) -> Self {
-        let mut random = Random(seed.wrapping_mul(0x1000_0000_01b3) ^ number.wrapping_mul(0x9e37_79b9));
+        let mut random = Random::new(seed.wrapping_mul(0x1000_0000_01b3) ^ number.wrapping_mul(0x9e37_79b9));
         let mut kinds: Vec<Kind> = Kind::OF_PROCESSES.iter().flat_map(|kind| [*kind; OF_EACH_KIND]).collect();
         random.shuffle(&mut kinds);
         let step = SPREAD_MS / kinds.len() as u64;
@@ -69,7 +68,7 @@ impl Round {
             let after_ms = place * step + random.within(0, step);
             // Each service in turn, so that one that ended lately is not ended again: its agent waits longer each time.
             let turn = (number as usize).wrapping_mul(OF_EACH_KIND) + usize::from(place % 2 == 0);
-            let target = if *kind == Kind::ChildKilled { turn } else { random.next() as usize >> 8 };
+            let target = if *kind == Kind::ChildKilled { turn } else { random.0.next_u64() as usize >> 8 };
             Self::fault(&mut random, *kind, after_ms, target)
         });
         let processes = processes.collect();
@@ -79,7 +78,7 @@ impl Round {
         let brokers = (0..BROKER_FAULTS as u64).map(|place| {
             let kind = order[usize::try_from((first + place) % order.len() as u64).unwrap_or(0)];
             let pause_ms = random.within(500, 2_500);
-            let target = random.next() as usize >> 8;
+            let target = random.0.next_u64() as usize >> 8;
             Self::fault(&mut random, kind, pause_ms, target)
         });
         let brokers = brokers.collect();
@@ -88,14 +87,14 @@ impl Round {
 
     fn broker_order(seed: u64) -> [Kind; 7] {
         let mut order = Kind::OF_BROKERS;
-        Random(seed).shuffle(&mut order);
+        Random::new(seed).shuffle(&mut order);
         order
     }
 
     fn fault(random: &mut Random, kind: Kind, after_ms: u64, target: usize) -> Fault {
         let (low, high) = kind.lasts_ms();
         // Half of them in the shorter third: what is short is what must not be taken for a death.
-        let high = if random.next().is_multiple_of(2) { low + (high - low) / 3 } else { high };
+        let high = if random.0.next_u64().is_multiple_of(2) { low + (high - low) / 3 } else { high };
         Fault { kind, after_ms, target, lasts_ms: random.within(low, high) }
     }
 }
