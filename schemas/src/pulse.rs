@@ -51,7 +51,7 @@ pub struct Pulse {
     pub to: u64,
     /// The services that changed in the range, each with its revision at `to`.
     pub services: BTreeMap<ServiceName, u64>,
-    /// Milliseconds since the stream confirmed that the sender is at its end.
+    /// Milliseconds since the log was last known to end at `to` or before.
     pub head_age_ms: u64,
     /// `recovering` or `ready`.
     pub state: CatalogState,

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use muster_schemas::alarm::{Alarm, AlarmKind};
 use muster_schemas::beacon::Beacon;
 use muster_schemas::heartbeat::Mark;
+use muster_schemas::limits::INTEGER_MAX;
 use muster_schemas::pulse::Pulse;
 use muster_schemas::{EpochId, Revision, WIRE_VERSION};
 use serde::{Deserialize, Serialize};
@@ -143,8 +144,12 @@ impl Replica {
         let Some(moment) = self.moment().filter(|_| self.publish_connected) else {
             return;
         };
-        for index in self.pulses.due(self.now_ms, self.rank, timing) {
-            for payload in self.pulses.send(self.now_ms, index, moment, timing) {
+        let (continuity, now_ms) = (&self.continuity, self.now_ms);
+        // Where no confirmed end is remembered it is older than anybody may rely on.
+        let head_age_ms =
+            |to| continuity.end_confirmed_through_ms(to).map_or(INTEGER_MAX, |ms| now_ms.saturating_sub(ms));
+        for index in self.pulses.due(now_ms, self.rank, timing) {
+            for payload in self.pulses.send(now_ms, index, moment, &head_age_ms, timing) {
                 self.counters.pulses_published += 1;
                 let subject = self.settings.subjects.pulse(index);
                 effects.push(Effect::Publish(Outgoing { kind: OutgoingKind::Pulse, subject, payload }));
@@ -161,13 +166,8 @@ impl Replica {
         let unseen = self.ring.first_unseen().map(|revision| revision.sequence() - 1);
         let to = unseen.unwrap_or(self.catalog.revision());
         // What is held back has been in the log since nobody knows when: the pulse speaks of the last moment without it.
-        let confirmed_ms = self.continuity.end_confirmed_through_ms(to)?;
-        Some(Moment {
-            epoch: self.catalog.epoch()?,
-            to,
-            head_age_ms: self.now_ms.saturating_sub(confirmed_ms),
-            state: self.catalog.state(),
-        })
+        self.continuity.end_confirmed_through_ms(to)?;
+        Some(Moment { epoch: self.catalog.epoch()?, to, state: self.catalog.state() })
     }
 
     pub(super) fn change_heard(&mut self, payload: &[u8]) {

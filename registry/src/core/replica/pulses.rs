@@ -44,7 +44,6 @@ pub(super) struct Moment {
     pub(super) epoch: EpochId,
     /// The end of the range: all changes up to here have been sent.
     pub(super) to: u64,
-    pub(super) head_age_ms: u64,
     pub(super) state: CatalogState,
 }
 
@@ -147,8 +146,16 @@ impl Pulses {
         (0..BUCKETS).zip(&self.buckets).filter(|(_, bucket)| is_due(bucket)).map(|(index, _)| index).collect()
     }
 
-    /// The pulse of a bucket, in as many pieces as its size demands; counts as sent.
-    pub(super) fn send(&mut self, now_ms: u64, index: u8, moment: Moment, timing: &Timing) -> Vec<Bytes> {
+    /// The pulse of a bucket, in as many pieces as its size demands; counts as sent. `head_age_ms` tells how long ago the log
+    /// was last known to end at a revision or before: each piece is asked about where it ends itself.
+    pub(super) fn send(
+        &mut self,
+        now_ms: u64,
+        index: u8,
+        moment: Moment,
+        head_age_ms: &impl Fn(u64) -> u64,
+        timing: &Timing,
+    ) -> Vec<Bytes> {
         let from = self.window_from();
         let Some(bucket) = self.buckets.get_mut(usize::from(index)) else {
             return Vec::new();
@@ -161,8 +168,9 @@ impl Pulses {
         let changed = bucket.changed.make_contiguous();
         let start = changed.partition_point(|(revision, _)| *revision <= from);
         let end = changed.partition_point(|(revision, _)| *revision <= moment.to);
+        let changed = changed.get(start..end).unwrap_or_default();
         let mut pieces = Vec::new();
-        encode_range(index, moment, from, moment.to, changed.get(start..end).unwrap_or_default(), &mut pieces);
+        encode_range(index, moment, (from, moment.to), changed, head_age_ms, &mut pieces);
         pieces
     }
 }
@@ -171,9 +179,9 @@ impl Pulses {
 fn encode_range(
     bucket: u8,
     moment: Moment,
-    from: u64,
-    to: u64,
+    (from, to): (u64, u64),
     changed: &[(u64, ServiceName)],
+    head_age_ms: &impl Fn(u64) -> u64,
     pieces: &mut Vec<Bytes>,
 ) {
     let services: BTreeMap<ServiceName, u64> =
@@ -185,7 +193,7 @@ fn encode_range(
         from,
         to,
         services,
-        head_age_ms: moment.head_age_ms,
+        head_age_ms: head_age_ms(to),
         state: moment.state,
     };
     // Serialising plain data with string keys into memory cannot fail.
@@ -196,8 +204,8 @@ fn encode_range(
     }
     let (first, second) = changed.split_at(changed.len() / 2);
     let middle = first.last().map_or(from, |(revision, _)| *revision);
-    encode_range(bucket, moment, from, middle, first, pieces);
-    encode_range(bucket, moment, middle, to, second, pieces);
+    encode_range(bucket, moment, (from, middle), first, head_age_ms, pieces);
+    encode_range(bucket, moment, (middle, to), second, head_age_ms, pieces);
 }
 
 #[cfg(test)]

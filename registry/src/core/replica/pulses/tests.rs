@@ -11,11 +11,11 @@ fn epoch() -> EpochId {
 }
 
 fn moment(to: u64) -> Moment {
-    Moment { epoch: epoch(), to, head_age_ms: 100, state: CatalogState::Ready }
+    Moment { epoch: epoch(), to, state: CatalogState::Ready }
 }
 
 fn sent(pulses: &mut Pulses, now_ms: u64, index: u8, to: u64) -> Vec<Pulse> {
-    let pieces = pulses.send(now_ms, index, moment(to), &Timing::default());
+    let pieces = pulses.send(now_ms, index, moment(to), &|_| 100, &Timing::default());
     pieces.iter().map(|piece| serde_json::from_slice(piece).unwrap()).collect()
 }
 
@@ -120,7 +120,7 @@ fn a_pulse_below_an_unsent_change_leaves_the_bucket_in_need_of_another() {
 }
 
 #[test]
-fn a_large_pulse_is_split_by_range_with_every_service_that_changed_in_each() {
+fn a_large_pulse_is_split_by_range_each_with_the_services_that_changed_in_it_and_the_age_of_its_own_end() {
     let timing = Timing::default();
     let names: Vec<_> = (0..200_000)
         .map(|number| service(&format!("{}-{number}", "x".repeat(60))))
@@ -133,7 +133,8 @@ fn a_large_pulse_is_split_by_range_with_every_service_that_changed_in_each() {
         pulses.changed(0, revision, name);
     }
     pulses.tick(10, 3_000, &timing);
-    let pieces = pulses.send(10, 7, moment(3_000), &timing);
+    let age_ms = |to| 5_000 - to;
+    let pieces = pulses.send(10, 7, moment(3_000), &age_ms, &timing);
     assert!(pieces.len() > 1);
     let mut from = 0;
     for piece in &pieces {
@@ -145,6 +146,7 @@ fn a_large_pulse_is_split_by_range_with_every_service_that_changed_in_each() {
             .filter(|(revision, _)| (pulse.from + 1..=pulse.to).contains(revision))
             .map(|(revision, name)| (name.clone(), revision))
             .collect();
+        assert_eq!(pulse.head_age_ms, age_ms(pulse.to));
         assert_eq!(pulse.services, expected);
         from = pulse.to;
     }
