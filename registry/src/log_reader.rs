@@ -213,7 +213,84 @@ impl Place {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
+    use async_nats::ConnectOptions;
+    use muster_schemas::{Namespace, Prefix};
+    use muster_tests::NatsServer;
+
     use super::*;
+    use crate::stream;
+
+    const SOON: Duration = Duration::from_secs(60);
+    /// For so long nothing came: nothing comes any more.
+    const QUIET: Duration = Duration::from_millis(100);
+    const EVENTS: u64 = 3_000;
+
+    /// A broker with a log, and what reads it: with room for so many batches, and for so many messages of the broker.
+    async fn reader(batches: usize, messages: usize) -> (NatsServer, LogReader, mpsc::Receiver<Delivery>) {
+        let broker = NatsServer::start().await;
+        let subjects = Subjects::new(Prefix::default(), Namespace::default());
+        let writer = broker.connect().await;
+        stream::create(&writer, &subjects, 1).await.expect("a stream");
+        for _ in 0..EVENTS {
+            let event = subjects.all_events().replace('>', "register.orders.i1.web1");
+            writer.publish(event, "x".repeat(1_000).into()).await.expect("it is sent");
+        }
+        let stored = async {
+            while stream::info(&writer, &subjects, SOON).await.unwrap().unwrap().state.last_sequence < EVENTS {}
+        };
+        tokio::time::timeout(SOON, stored).await.expect("everything is stored");
+        let client = broker.connect_with(ConnectOptions::new().subscription_capacity(messages)).await;
+        let (out, delivered) = mpsc::channel(batches);
+        let reader = LogReader::start(&client, &subjects, 7, 1, out);
+        let held_back = async {
+            let (mut look, mut before) = (tokio::time::interval(QUIET), 0);
+            loop {
+                look.tick().await;
+                let received = client.statistics().in_messages.load(Ordering::Relaxed);
+                if delivered.len() == batches && received == before {
+                    break;
+                }
+                before = received;
+            }
+        };
+        tokio::time::timeout(SOON, held_back).await.expect("nothing is taken, so nothing more comes");
+        (broker, reader, delivered)
+    }
+
+    /// The sequences that come, in order, until all have or the reader ends; with why it did.
+    async fn read_all(delivered: &mut mpsc::Receiver<Delivery>) -> (u64, Option<String>) {
+        let mut last = 0;
+        while last < EVENTS {
+            let delivery = tokio::time::timeout(SOON, delivered.recv()).await.expect("it goes on");
+            match delivery.expect("the reader says how it ends") {
+                Delivery::Events { reader, events } => {
+                    assert_eq!(reader, 7);
+                    for event in events {
+                        assert_eq!(event.sequence, last + 1);
+                        last = event.sequence;
+                    }
+                }
+                Delivery::Stopped { reason, .. } => return (last, Some(reason)),
+            }
+        }
+        (last, None)
+    }
+
+    #[tokio::test]
+    async fn batches_that_nobody_takes_hold_the_reader_back_and_no_event_is_lost() {
+        let (_broker, _reader, mut delivered) = reader(2, 65_536).await;
+        assert_eq!(read_all(&mut delivered).await, (EVENTS, None));
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_has_lost_messages_ends_before_the_gap_and_says_how_many_are_missing() {
+        let (_broker, _reader, mut delivered) = reader(1, 16).await;
+        let (last, reason) = read_all(&mut delivered).await;
+        let reason = reason.expect("it has no room for that many");
+        assert!(last < EVENTS && reason.ends_with("events were lost on the way"), "{last}: {reason}");
+    }
 
     #[test]
     fn both_forms_of_the_reply_subject_are_read() {

@@ -264,7 +264,7 @@ impl Queries {
 
     async fn take_question(&mut self, asked: Asked) {
         if asked.query == Query::Status {
-            self.answer_status(asked);
+            self.answer_status(asked).await;
             return;
         }
         if asked.endpoint.needs_catalog() && !self.can_answer() {
@@ -316,14 +316,9 @@ impl Queries {
 
     async fn ask_the_past(&mut self, asked: Asked) {
         let present = Arc::clone(&self.snapshot);
-        let full = match self.past.questions.try_send(past::Question { asked, present }) {
-            Ok(()) => return,
-            Err(mpsc::error::TrySendError::Full(question) | mpsc::error::TrySendError::Closed(question)) => question,
-        };
-        let help = "ask again in a while";
-        let message = "too many questions about the past are waiting";
-        let error = QueryError::new(ErrorCode::NotReady, message, "waiting", past::WAITING_MAX, help);
-        self.refuse(&full.asked, &error).await;
+        if let Some((asked, error)) = self.past.ask(past::Question { asked, present }) {
+            self.refuse(&asked, &error).await;
+        }
     }
 
     async fn take_told(&mut self, told: past::Told) {

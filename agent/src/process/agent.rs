@@ -21,6 +21,9 @@ use super::service::{Mail, Mailbox, Service, Shared, Standing, mailbox};
 use super::signals::Wanted;
 use super::vouch::{Heard, Vouch};
 
+/// Who waits for the end of one service's drain. At the bound one more is refused.
+const DRAINS_MAX: usize = 64;
+
 /// Why an agent does not come up, or ends before its services.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
@@ -311,19 +314,22 @@ async fn handle(heard: Heard, members: &mut [Member]) {
         Heard::Drain { service, instance, within_ms, reply } => {
             let wanted = members.iter_mut().find(|member| member.service == service && member.instance == instance);
             match wanted.filter(|member| member.standing.borrow().ended.is_none()) {
+                Some(member) if member.drains.len() >= DRAINS_MAX => {
+                    refuse(&reply, "too many wait for this drain: ask the registry what became of the instance");
+                }
                 Some(member) => {
                     member.drains.push(reply);
                     member.stop(StopCause::Drain, Some(within_ms)).await;
                 }
-                None => {
-                    let _ = reply.try_send(DrainReply {
-                        result: "refused".to_owned(),
-                        detail: Some("this agent runs no such instance".to_owned()),
-                    });
-                }
+                None => refuse(&reply, "this agent runs no such instance"),
             }
         }
     }
+}
+
+fn refuse(reply: &mpsc::Sender<DrainReply>, detail: &str) {
+    // The first word to whoever asked: there is room for it.
+    let _ = reply.try_send(DrainReply { result: "refused".to_owned(), detail: Some(detail.to_owned()) });
 }
 
 /// The code of the first service, in their order, that did not end well. Being stopped is no failure of several.
@@ -349,10 +355,8 @@ mod tests {
     use super::super::service::MAILBOX_CAPACITY;
     use super::*;
 
-    #[tokio::test]
-    async fn whoever_stops_a_service_that_has_not_read_what_it_was_told_waits_and_nothing_is_lost() {
-        let (mailbox, mut mail) = mailbox();
-        let member = Member {
+    fn member(mailbox: Mailbox) -> Member {
+        Member {
             service: ServiceName::new("orders").unwrap(),
             instance: InstanceId::new("i1").unwrap(),
             ttl_ms: 10_000,
@@ -362,7 +366,36 @@ mod tests {
             was_registered: false,
             drains: Vec::new(),
             was_told: false,
-        };
+        }
+    }
+
+    #[tokio::test]
+    async fn one_more_who_waits_for_a_services_drain_is_refused_and_the_others_are_told_of_its_end() {
+        let (mailbox, mut mail) = mailbox();
+        let mut members = [member(mailbox)];
+        let mut replies = Vec::new();
+        for _ in 0..=DRAINS_MAX {
+            let (reply, told) = mpsc::channel(1);
+            let (service, instance) = (members[0].service.clone(), members[0].instance.clone());
+            handle(Heard::Drain { service, instance, within_ms: 1_000, reply }, &mut members).await;
+            replies.push(told);
+        }
+        let refused = replies.pop().unwrap().try_recv().unwrap();
+        assert_eq!(refused.result, "refused");
+        for _ in 0..DRAINS_MAX {
+            assert!(matches!(mail.try_recv(), Ok(Mail::Happened(Input::Stop { cause: StopCause::Drain, .. }))));
+        }
+        assert!(mail.try_recv().is_err());
+        members[0].tell("stopped");
+        for mut told in replies {
+            assert_eq!(told.try_recv().unwrap().result, "stopped");
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_stops_a_service_that_has_not_read_what_it_was_told_waits_and_nothing_is_lost() {
+        let (mailbox, mut mail) = mailbox();
+        let member = member(mailbox);
         for _ in 0..MAILBOX_CAPACITY {
             member.mailbox.send(Mail::Forward(Signal::SIGHUP)).await.unwrap();
             tokio::task::yield_now().await;

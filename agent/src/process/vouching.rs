@@ -229,3 +229,38 @@ async fn permitted(connection: Connection, needs: Vec<Need>, heard: mpsc::Sender
         tokio::time::sleep(ASK_AGAIN).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use muster_schemas::agent::DrainRequest;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_heard_while_too_much_was_not_looked_at_waits_and_nothing_is_lost() {
+        let options = async_nats::ConnectOptions::new().retry_on_initial_connect();
+        let nobody = options.connect("127.0.0.1:1").await.unwrap();
+        let (sender, drains) = mpsc::channel(8);
+        let (heard, mut hears) = mpsc::channel(2);
+        tokio::spawn(drained(drains, heard));
+        for number in 0..8 {
+            let request = DrainRequest {
+                service: ServiceName::new("orders").unwrap(),
+                instance: InstanceId::new(&format!("i{number}")).unwrap(),
+                deadline_ms: 1_000,
+            };
+            sender.send(Drain::of_nobody(request, nobody.clone())).await.unwrap();
+        }
+        // Two were heard, a third is at the door, and the others are still where they came in.
+        let waiting = async {
+            while sender.capacity() != 3 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("three have been taken");
+        for number in 0..8 {
+            let Some(Heard::Drain { instance, .. }) = hears.recv().await else { panic!("{number} is missing") };
+            assert_eq!(instance.as_str(), format!("i{number}"));
+        }
+    }
+}

@@ -13,6 +13,12 @@ pub struct Drain {
 }
 
 impl Drain {
+    /// One that nobody waits for.
+    #[cfg(test)]
+    pub(crate) fn of_nobody(request: DrainRequest, client: Client) -> Self {
+        Self { request, client, reply: None }
+    }
+
     /// Tells whoever asked how far it is; can be called again until the result.
     pub async fn tell(&self, reply: DrainReply) {
         let Some(subject) = self.reply.clone() else { return };

@@ -13,12 +13,13 @@ use muster_schemas::{Change, Event, InstanceId, ServiceName, Subjects, WIRE_VERS
 use tokio::sync::mpsc;
 
 use super::Asked;
+use super::replies::too_many;
 use crate::core::catalog::Catalog;
 use crate::core::replica::Snapshot;
 use crate::past::{Entry, History, Past, PastError, Wanted};
 
 /// Questions that may wait; one more is told to ask again.
-pub(super) const WAITING_MAX: usize = 16;
+const WAITING_MAX: usize = 16;
 /// How long one may take: what is farther from a checkpoint is not told.
 const LIMIT: Duration = Duration::from_secs(20);
 /// Events in one answer, if no other number is asked for, and at most.
@@ -64,8 +65,17 @@ pub(crate) struct PastReader {
 /// The way to it.
 #[derive(Debug)]
 pub(crate) struct PastLink {
-    pub(super) questions: mpsc::Sender<Question>,
+    questions: mpsc::Sender<Question>,
     pub(super) told: mpsc::Receiver<Told>,
+}
+
+impl PastLink {
+    /// Puts a question behind those that wait; if too many do, it is given back with what to say.
+    pub(super) fn ask(&self, question: Question) -> Option<(Asked, QueryError)> {
+        let full = self.questions.try_send(question).err()?;
+        let error = too_many("too many questions about the past are waiting", self.questions.max_capacity());
+        Some((full.into_inner().asked, error))
+    }
 }
 
 impl PastReader {
@@ -255,5 +265,44 @@ fn event(subjects: &Subjects, entry: &Entry) -> HistoryEvent {
         actor: parsed.as_ref().map_or_else(|| "unknown".to_owned(), |event| event.source.to_string()),
         outcome: if entry.is_doubtful { "unknown" } else { entry.folded.outcome.as_str() }.to_owned(),
         change: entry.folded.change.as_ref().map(without_conflicts),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use muster_schemas::query::Request;
+
+    use super::super::Endpoint;
+    use super::*;
+
+    fn question(number: usize) -> Question {
+        let asked = Asked {
+            endpoint: Endpoint::History,
+            reply: format!("_INBOX.{number}").into(),
+            query: Query::History(ServiceName::new("orders").unwrap(), None),
+            request: Request::default(),
+            since: Instant::now(),
+        };
+        let catalog = Catalog::default();
+        let (epoch, revision, state) = (catalog.epoch(), catalog.revision(), catalog.state());
+        let present =
+            Snapshot { catalog, epoch, revision, state, head_confirmed_ms: None, serving: true, reason: None };
+        Question { asked, present: Arc::new(present) }
+    }
+
+    #[test]
+    fn one_question_about_the_past_more_than_may_wait_is_told_so_until_there_is_room() {
+        let (questions, mut asked) = mpsc::channel(WAITING_MAX);
+        let link = PastLink { questions, told: mpsc::channel(1).1 };
+        for number in 0..WAITING_MAX {
+            assert!(link.ask(question(number)).is_none(), "{number}");
+        }
+        let (refused, error) = link.ask(question(WAITING_MAX)).expect("full");
+        assert_eq!(refused.reply.as_str(), format!("_INBOX.{WAITING_MAX}"));
+        assert_eq!((error.code, error.value), (ErrorCode::NotReady, WAITING_MAX.to_string()));
+        assert_eq!(asked.try_recv().expect("the first").asked.reply.as_str(), "_INBOX.0");
+        assert!(link.ask(question(0)).is_none(), "room again");
     }
 }

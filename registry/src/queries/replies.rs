@@ -6,10 +6,10 @@ use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE};
 use async_nats::{HeaderMap, Subject};
 use muster_runtime::logging::limited;
 use muster_schemas::MinRevision;
-use muster_schemas::query::{ErrorCode, ErrorReply, QueryError};
-use tokio::sync::oneshot;
+use muster_schemas::query::{ErrorCode, ErrorReply, QueryError, Status};
+use tokio::sync::{mpsc, oneshot};
 
-use super::{Asked, Endpoint, Queries};
+use super::{Asked, Endpoint, Queries, StatusRequest};
 use crate::core::replica::Snapshot;
 
 /// How long the core may take to describe itself.
@@ -34,14 +34,13 @@ impl Queries {
     }
 
     /// The core is asked, and may be busy: nobody else waits for that.
-    pub(super) fn answer_status(&mut self, asked: Asked) {
-        let (answer, answered) = oneshot::channel();
-        let (client, statuses) = (self.client.clone(), self.statuses.clone());
+    pub(super) async fn answer_status(&mut self, asked: Asked) {
+        let answered = match ask_core(&self.statuses) {
+            Ok(answered) => answered,
+            Err(error) => return self.refuse(&asked, &error).await,
+        };
+        let client = self.client.clone();
         self.count(asked.endpoint, asked.since, None);
-        // A few at a time; more than the core can take are not answered.
-        if statuses.try_send(answer).is_err() {
-            return;
-        }
         tokio::spawn(async move {
             if let Ok(Ok(status)) = tokio::time::timeout(STATUS_TIMEOUT, answered).await {
                 let bytes = serde_json::to_vec(&status).unwrap_or_default();
@@ -79,6 +78,20 @@ impl Queries {
     }
 }
 
+/// Asks the core for its status, unless too many have.
+fn ask_core(statuses: &mpsc::Sender<StatusRequest>) -> Result<oneshot::Receiver<Status>, QueryError> {
+    let (answer, answered) = oneshot::channel();
+    match statuses.try_send(answer) {
+        Ok(()) => Ok(answered),
+        Err(_) => Err(too_many("too many questions about the status are waiting", statuses.max_capacity())),
+    }
+}
+
+/// The error of a replica of which more is asked than it has room for.
+pub(super) fn too_many(message: &str, waiting_max: usize) -> QueryError {
+    QueryError::new(ErrorCode::NotReady, message, "waiting", waiting_max, "ask again in a while")
+}
+
 /// The error of a replica that has not reached what is wanted.
 pub(super) fn behind(wanted: Option<MinRevision>, snapshot: &Snapshot) -> QueryError {
     let value = wanted.and_then(|wanted| serde_json::to_string(&wanted).ok());
@@ -88,4 +101,19 @@ pub(super) fn behind(wanted: Option<MinRevision>, snapshot: &Snapshot) -> QueryE
     };
     let help = "ask again, another replica may answer; after a change of epoch ask without it";
     QueryError::new(ErrorCode::Behind, &message, "min_revision", value.unwrap_or_default(), help)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_question_about_the_status_more_than_may_wait_is_told_so_until_there_is_room() {
+        let (statuses, mut requests) = mpsc::channel(2);
+        let _waiting = [ask_core(&statuses).expect("room"), ask_core(&statuses).expect("room")];
+        let error = ask_core(&statuses).expect_err("full");
+        assert_eq!((error.code, error.value.as_str()), (ErrorCode::NotReady, "2"));
+        drop(requests.try_recv().expect("the first"));
+        ask_core(&statuses).expect("room again");
+    }
 }

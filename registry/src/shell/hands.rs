@@ -111,9 +111,13 @@ enum Output {
 
 impl Hands {
     pub(crate) fn new(tools: Tools) -> Self {
+        Self::with_requests(tools, REQUESTS_MAX)
+    }
+
+    fn with_requests(tools: Tools, requests_max: usize) -> Self {
         Self {
             tools,
-            requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
+            requests: Arc::new(Semaphore::new(requests_max)),
             tasks: JoinSet::new(),
             reader: None,
             inspecting: None,
@@ -369,3 +373,6 @@ fn report(severity: Severity, text: &str) {
         Severity::Error => tracing::error!("{text}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -117,10 +117,15 @@ async fn await_end(
     }
 }
 
+/// Takes what was complained about before `until`. Of more than are held the oldest are lost, and the others tell.
 async fn collect(events: &mut broadcast::Receiver<LinkEvent>, until: Instant, refused: &mut BTreeSet<Violation>) {
-    while let Ok(Ok(event)) = timeout_at(until, events.recv()).await {
-        if let LinkEvent::Violation(violation) = event {
-            refused.insert(violation);
+    loop {
+        match timeout_at(until, events.recv()).await {
+            Ok(Ok(LinkEvent::Violation(violation))) => {
+                refused.insert(violation);
+            }
+            Ok(Ok(_) | Err(broadcast::error::RecvError::Lagged(_))) => {}
+            Ok(Err(broadcast::error::RecvError::Closed)) | Err(_) => return,
         }
     }
 }
@@ -132,4 +137,22 @@ fn concerns(violation: &Violation, need: &Need) -> bool {
 /// Without its inbox a client gets no replies. That it may not publish there itself is as it should be.
 fn is_own_inbox(violation: &Violation, inbox: &str) -> bool {
     violation.operation == Operation::Subscribe && violation.subject == inbox
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn of_more_refused_subjects_than_are_held_the_last_are_still_told() {
+        let (sender, mut events) = broadcast::channel(4);
+        for number in 0..10 {
+            let subject = format!("muster.{number}");
+            sender.send(LinkEvent::Violation(Violation { operation: Operation::Publish, subject })).unwrap();
+        }
+        let mut refused = BTreeSet::new();
+        collect(&mut events, Instant::now() + GRACE, &mut refused).await;
+        let subjects: Vec<&str> = refused.iter().map(|violation| violation.subject.as_str()).collect();
+        assert_eq!(subjects, ["muster.6", "muster.7", "muster.8", "muster.9"]);
+    }
 }
