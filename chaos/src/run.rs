@@ -86,6 +86,7 @@ pub async fn run(options: &Options) -> Report {
         number += 1;
         checkpoint::pass(&scene, number).await;
     }
+    tasks.note_ended(&scene);
     tasks.load.abort();
     tasks.lines.abort();
     last_look(&scene, &links, &subjects).await;
@@ -143,6 +144,17 @@ struct Tasks {
     load: JoinHandle<()>,
     lines: JoinHandle<()>,
     others: Vec<JoinHandle<()>>,
+}
+
+impl Tasks {
+    /// Each goes on until it is ended here: one that has not would leave nothing to judge.
+    fn note_ended(&self, scene: &Scene) {
+        let ended = [&self.load, &self.lines].into_iter().chain(&self.others).filter(|task| task.is_finished()).count();
+        if ended > 0 {
+            let what = format!("{ended} of the observer's own tasks ended before the run");
+            scene.judge.borrow_mut().violated(Promise::NotPerformed, what);
+        }
+    }
 }
 
 /// Everything that goes on all the time.

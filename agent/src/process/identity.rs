@@ -112,7 +112,7 @@ impl Identity {
         let (agent, lock) = match &settings.agent {
             Some(agent) => (agent.clone(), None),
             None => {
-                let (number, lock) = claim(directory, &settings.purpose)?;
+                let (number, lock) = claim(directory, &settings.purpose, AGENTS_MAX)?;
                 (agent_id(node, number)?, Some(lock))
             }
         };
@@ -171,7 +171,7 @@ fn node_id(path: &Path) -> io::Result<String> {
 }
 
 /// Takes the lock of one number: the one that ran the same before, else the lowest that is free.
-fn claim(directory: &Path, purpose: &str) -> Result<(u32, Lock), IdentityError> {
+fn claim(directory: &Path, purpose: &str, agents_max: u32) -> Result<(u32, Lock), IdentityError> {
     let state = |path: &Path| {
         let path = path.to_owned();
         move |reason| IdentityError::State { path, reason }
@@ -182,7 +182,7 @@ fn claim(directory: &Path, purpose: &str) -> Result<(u32, Lock), IdentityError> 
     gate.lock().map_err(state(&gate_path))?;
     let _gate = Lock(gate);
     let mut lowest_free = None;
-    for number in 1..=AGENTS_MAX {
+    for number in 1..=agents_max {
         let path = directory.join(format!("agent-{number}.lock"));
         let is_new = !path.exists();
         if is_new && lowest_free.is_some() {

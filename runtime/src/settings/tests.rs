@@ -215,6 +215,21 @@ fn every_error_of_syntax_in_the_file_is_reported_with_its_line() {
 }
 
 #[test]
+fn a_file_larger_than_anybody_writes_is_refused_unread() {
+    let (exit, lines) = case(&[], &[], &format!("# {}\ncount = 4\n", "x".repeat(1024 * 1024))).complaints();
+    assert_eq!(exit, Exit::Configuration);
+    assert_eq!(lines, ["example.toml:1: has 1048589 bytes; a configuration file has at most 1048576"]);
+}
+
+#[test]
+fn of_more_wrong_flags_than_anybody_reads_about_the_first_are_told() {
+    let flags: Vec<String> = (0..30).map(|number| format!("--wrong-{number}")).collect();
+    let (exit, lines) = case(&flags.iter().map(String::as_str).collect::<Vec<_>>(), &[], "").complaints();
+    assert_eq!((exit, lines.len()), (Exit::Usage, 20));
+    assert!(lines[0].contains("--wrong-0") && lines[19].contains("--wrong-19"), "{lines:?}");
+}
+
+#[test]
 fn a_named_file_must_exist() {
     let (exit, lines) = case(&["--config", "/nowhere/x.toml"], &[], "").complaints();
     assert_eq!(exit, Exit::Usage);

@@ -1,12 +1,14 @@
 //! Lists and watches when messages are lost, readers are slow, registries freeze, and brokers restart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::ConnectOptions;
+use futures::StreamExt;
 use muster_discovery::{Cause, Discovery, Snapshot};
 use muster_tests::{NatsServer, eventually, throughout};
+use tokio::time::timeout;
 
 use crate::relay::{PREFIX, Relay};
 use crate::support::{Mirror, Place, SOON, list, until_verified, versions};
@@ -40,6 +42,41 @@ async fn lost_repeated_and_shuffled_messages_are_repaired_and_never_go_unnoticed
     of_all.until(&mut all, &wanted).await;
     let resyncs = of_orders.changes.iter().filter(|change| change.cause() == Cause::Resync).count();
     assert!(resyncs > 0, "with a fifth of 300 changes lost something must have been found by re-synchronising");
+}
+
+/// Against somebody who takes questions and answers none.
+#[tokio::test]
+async fn of_more_questions_than_may_be_under_way_the_others_wait_for_their_turn() {
+    /// Sooner no question is given up, so none makes room for another.
+    const BEFORE_ANY_IS_GIVEN_UP: Duration = Duration::from_millis(1_000);
+    let broker = NatsServer::start().await;
+    let names: Vec<String> = (0..20).map(|number| format!("service-{number}")).collect();
+    for attempt in 1.. {
+        let mut questions =
+            broker.connect().await.subscribe("muster.default.query.service.*").await.expect("subscribed");
+        let discovery = Discovery::connect(broker.url()).await.expect("connected");
+        let began = Instant::now();
+        let reading = async {
+            futures::future::join_all(names.iter().map(|name| discovery.instances(name))).await;
+            std::future::pending::<()>().await;
+        };
+        let mut asked = BTreeSet::new();
+        let hearing = async {
+            while let Some(question) = questions.next().await {
+                asked.insert(question.subject.to_string());
+            }
+        };
+        let both = async {
+            tokio::select! { () = reading => {}, () = hearing => {} }
+        };
+        let _ = timeout(BEFORE_ANY_IS_GIVEN_UP, both).await;
+        // A machine that is busy elsewhere has not come so far in that time, or not looked in time.
+        if began.elapsed() < BEFORE_ANY_IS_GIVEN_UP + Duration::from_millis(150) && asked.len() >= 8 {
+            assert_eq!(asked.len(), 8, "{asked:?}");
+            break;
+        }
+        assert!(attempt < 20, "{asked:?} after {:?}", began.elapsed());
+    }
 }
 
 /// Scenario 26, beyond what a watch holds.
@@ -200,7 +237,7 @@ async fn overflows_and_is_never_wrong(place: &Place, discovery: &Discovery) {
                 seen.insert(snapshot.revision().expect("of a log").sequence(), snapshot);
             }
         };
-        tokio::time::timeout(SOON, catching_up).await.expect("the list catches up");
+        timeout(SOON, catching_up).await.expect("the list catches up");
     }
     for (revision, snapshot) in &seen {
         let upto = log.iter().filter(|(sequence, ..)| sequence <= revision);

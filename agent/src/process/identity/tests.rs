@@ -80,3 +80,14 @@ fn a_name_that_is_too_long_says_which_setting_helps() {
     let error = Identity::establish(&long, |_| {}).unwrap_err();
     assert!(error.to_string().contains("--node"), "{error}");
 }
+
+#[test]
+fn one_agent_too_many_on_a_host_is_refused_until_another_has_ended() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut running: Vec<_> = (0..3).map(|_| claim(directory.path(), "a", 3).unwrap()).collect();
+    let refused = claim(directory.path(), "a", 3).unwrap_err();
+    assert!(refused.to_string().contains("give this one an id with --agent-id"), "{refused}");
+    let (number, lock) = running.remove(1);
+    drop(lock);
+    assert_eq!(claim(directory.path(), "a", 3).unwrap().0, number);
+}

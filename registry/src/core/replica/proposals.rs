@@ -54,3 +54,39 @@ impl Proposals {
         batch == self.batch && self.under_way_since_ms.take().is_some()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use muster_schemas::entry::IntentKind;
+    use muster_schemas::event::{EventData, IntentSet, Source};
+    use muster_schemas::{InstanceId, Namespace, OperatorName, Prefix, ServiceName};
+
+    use super::*;
+
+    #[test]
+    fn a_batch_takes_the_first_256_events_and_the_others_are_left_to_be_decided_anew() {
+        let subjects = Subjects::new(Prefix::default(), Namespace::default());
+        let who = OperatorName::new("ada").unwrap();
+        let event = |number: usize| {
+            let data = EventData::Intent(IntentSet {
+                service: ServiceName::new("orders").unwrap(),
+                instance: InstanceId::new(&format!("i{number}")).unwrap(),
+                intent: IntentKind::Maintenance,
+                who: who.clone(),
+                why: String::new(),
+                until: None,
+                incarnation: None,
+            });
+            Event { id: number.to_string(), source: Source::Operator(who.clone()), time: None, data }
+        };
+        let events: Vec<Event> = (0..BATCH_MAX + 10).map(event).collect();
+        let (mut proposals, mut effects) = (Proposals::default(), Effects::new());
+        assert!(proposals.send(1, &events, &subjects, &mut effects).is_empty());
+        let sent: Vec<Effect> = effects.drain().collect();
+        let [Effect::Propose { batch: 1, events: proposed }] = sent.as_slice() else { panic!("{sent:?}") };
+        let expected: Vec<String> = events[..256].iter().map(|event| event.subject(&subjects)).collect();
+        assert_eq!(proposed.iter().map(|event| event.subject.clone()).collect::<Vec<_>>(), expected);
+        assert!(!proposals.is_free(1, &Timing::default()), "one batch at a time");
+        assert!(proposals.answered(1) && proposals.is_free(1, &Timing::default()));
+    }
+}
