@@ -1,6 +1,7 @@
 //! What an agent registers, and how replicas hold it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,7 @@ use crate::limits::{
 use crate::name::{AgentId, InstanceId, OperatorName, ServiceName};
 use crate::object::object;
 use crate::refusal::Refusal;
+use crate::shared;
 use crate::text::Text;
 use crate::timestamp::Timestamp;
 
@@ -81,10 +83,10 @@ pub struct Registration {
     pub weight: u16,
     /// Where it stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub locality: Option<Locality>,
+    pub locality: Option<Arc<Locality>>,
     /// The machine it runs on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub node: Option<Node>,
+    pub node: Option<Arc<Node>>,
     /// What its checks say.
     #[serde(default)]
     pub health: Health,
@@ -184,7 +186,7 @@ pub struct Instance {
     pub modified_revision: u64,
     /// Set while an operator keeps it from being used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub maintenance: Option<Maintenance>,
+    pub maintenance: Option<Box<Maintenance>>,
 }
 
 /// Fields that only a registry writes: an agent that sends one would have it read as the registry's word.
@@ -224,8 +226,8 @@ object!(
         tags: tight(tags),
         metadata,
         weight,
-        locality,
-        node,
+        locality: locality.map(shared::locality),
+        node: node.map(shared::node),
         health,
         extra,
     }
@@ -251,7 +253,7 @@ object!(
         may locality: Option<Locality> = None,
         may node: Option<Node> = None,
         may health: Health = Health::default(),
-        may maintenance: Option<Maintenance> = None,
+        may maintenance: Option<Box<Maintenance>> = None,
         rest extra,
     } => {
         let registration = Registration {
@@ -263,8 +265,8 @@ object!(
             tags: tight(tags),
             metadata,
             weight,
-            locality,
-            node,
+            locality: locality.map(shared::locality),
+            node: node.map(shared::node),
             health,
             extra,
         };

@@ -13,6 +13,7 @@ pub mod text;
 pub mod labels;
 pub mod extra;
 mod object;
+mod shared;
 pub mod limits;
 pub mod refusal;
 pub mod subject;

@@ -5,8 +5,8 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
+use arcstr::ArcStr;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -139,7 +139,7 @@ macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $what:literal, $check:path, $schema_max:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $type(Arc<str>);
+        pub struct $type(ArcStr);
 
         impl $type {
             /// Parses a name.
@@ -180,7 +180,7 @@ macro_rules! name {
 
         impl fmt::Debug for $type {
             fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Debug::fmt(&self.0, out)
+                fmt::Debug::fmt(self.as_str(), out)
             }
         }
 
@@ -273,12 +273,12 @@ name!(
 
 impl Default for Namespace {
     fn default() -> Self {
-        Self(Arc::from("default"))
+        Self(ArcStr::from("default"))
     }
 }
 
 impl Default for Prefix {
     fn default() -> Self {
-        Self(Arc::from("muster"))
+        Self(ArcStr::from("muster"))
     }
 }

@@ -4,15 +4,16 @@ use std::borrow::{Borrow, Cow};
 use std::cell::RefCell;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
 
+// One word instead of the two of `Arc<str>`: an instance holds a score of texts, a catalog millions of instances.
+use arcstr::ArcStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A text that costs two words, and nothing more where the same was read shortly before.
+/// A text that costs one word, and nothing more where the same was read shortly before.
 ///
 /// A fleet says the same words again and again, so what a thread has read last it hands out again instead of copying it.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Text(Arc<str>);
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Text(ArcStr);
 
 /// How many texts a thread remembers; a newer one takes the place of an older one.
 const REMEMBERED_MAX: usize = 2_048;
@@ -20,13 +21,13 @@ const REMEMBERED_MAX: usize = 2_048;
 const REMEMBERED_BYTES_MAX: usize = 64;
 
 thread_local! {
-    static REMEMBERED: RefCell<Vec<Option<Arc<str>>>> = const { RefCell::new(Vec::new()) };
+    static REMEMBERED: RefCell<Vec<Option<ArcStr>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The text, shared with whoever read the same on this thread not long ago.
-pub(crate) fn shared(text: &str) -> Arc<str> {
+pub(crate) fn shared(text: &str) -> ArcStr {
     if text.len() > REMEMBERED_BYTES_MAX {
-        return Arc::from(text);
+        return ArcStr::from(text);
     }
     REMEMBERED.with_borrow_mut(|remembered| {
         if remembered.is_empty() {
@@ -34,14 +35,14 @@ pub(crate) fn shared(text: &str) -> Arc<str> {
         }
         let place = &mut remembered[hash(text) % REMEMBERED_MAX];
         match place {
-            Some(known) if **known == *text => Arc::clone(known),
-            _ => Arc::clone(place.insert(Arc::from(text))),
+            Some(known) if *known == *text => ArcStr::clone(known),
+            _ => ArcStr::clone(place.insert(ArcStr::from(text))),
         }
     })
 }
 
 /// FNV-1a over words of eight bytes: only a place in a table depends on it.
-fn hash(text: &str) -> usize {
+pub(crate) fn hash(text: &str) -> usize {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64 ^ text.len() as u64;
     let (words, rest) = text.as_bytes().as_chunks::<8>();
     for word in words {
@@ -67,12 +68,6 @@ impl Deref for Text {
 
     fn deref(&self) -> &str {
         &self.0
-    }
-}
-
-impl Default for Text {
-    fn default() -> Self {
-        Self(Arc::from(""))
     }
 }
 
@@ -114,31 +109,31 @@ impl Borrow<str> for Text {
 
 impl PartialEq<str> for Text {
     fn eq(&self, other: &str) -> bool {
-        *self.0 == *other
+        *self.0.as_str() == *other
     }
 }
 
 impl PartialEq<&str> for Text {
     fn eq(&self, other: &&str) -> bool {
-        *self.0 == **other
+        *self.0.as_str() == **other
     }
 }
 
 impl PartialEq<String> for Text {
     fn eq(&self, other: &String) -> bool {
-        *self.0 == **other
+        *self.0.as_str() == **other
     }
 }
 
 impl fmt::Display for Text {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.pad(&self.0)
+        out.pad(self.as_str())
     }
 }
 
 impl fmt::Debug for Text {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, out)
+        fmt::Debug::fmt(self.as_str(), out)
     }
 }
 
@@ -167,7 +162,7 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
-/// The name of a field: borrowed from what is read unless it holds an escape.
+/// The name of a field, or a text that is copied elsewhere: borrowed from what is read unless it holds an escape.
 pub(crate) struct FieldName<'a>(pub(crate) Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for FieldName<'de> {
@@ -178,7 +173,7 @@ impl<'de> Deserialize<'de> for FieldName<'de> {
             type Value = FieldName<'de>;
 
             fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str("a field's name")
+                out.write_str("a string")
             }
 
             fn visit_borrowed_str<E: serde::de::Error>(self, text: &'de str) -> Result<FieldName<'de>, E> {
@@ -215,7 +210,7 @@ mod tests {
     #[test]
     fn what_was_read_shortly_before_is_held_once() {
         let (first, second): (Text, Text) = ("eu-central".into(), "eu-central".to_owned().into());
-        assert!(Arc::ptr_eq(&first.0, &second.0));
+        assert!(ArcStr::ptr_eq(&first.0, &second.0));
         let other: Text = "eu-west".into();
         assert_eq!((first.as_str(), other.as_str()), ("eu-central", "eu-west"));
     }

@@ -75,8 +75,8 @@ impl InstanceSpec {
             tags: self.tags.iter().map(Into::into).collect(),
             metadata: self.metadata.clone().into(),
             weight: self.weight,
-            locality: self.locality.clone(),
-            node: self.node.clone(),
+            locality: self.locality.clone().map(Into::into),
+            node: self.node.clone().map(Into::into),
             health: self.health.clone(),
             extra: Extra::new(),
         }

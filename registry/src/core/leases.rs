@@ -26,8 +26,10 @@ mod tests;
 use std::cmp::Reverse;
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BinaryHeap, HashMap};
-use std::hash::BuildHasherDefault;
+use std::hash::{BuildHasher, BuildHasherDefault};
 
+// The standard library's tables hold their keys; this one finds them where they are already.
+use hashbrown::HashTable;
 use muster_schemas::query::ServerState;
 use muster_schemas::{AgentId, InstanceId, ReplicaId, ServiceName, Subjects};
 
@@ -55,6 +57,11 @@ pub const STRANGERS_MAX: usize = 100_000;
 /// The hasher is fixed, so that a replayed history takes the same course; nothing depends on the order of a map.
 type Map<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
 
+/// The hash of an instance's names.
+fn name_hash(service: &ServiceName, instance: &InstanceId) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one((service, instance))
+}
+
 /// Who was heard when.
 #[derive(Debug)]
 pub struct Leases {
@@ -69,7 +76,8 @@ pub struct Leases {
     swept: usize,
     leases: Vec<Option<Lease>>,
     free_leases: Vec<u32>,
-    by_name: Map<(ServiceName, InstanceId), u32>,
+    /// Leases by the names that they hold.
+    by_name: HashTable<u32>,
     /// Agents by the connection that their heartbeats come over; nearly always one.
     by_connection: Map<(Box<str>, u64), Vec<u32>>,
     /// When lingers end, on the lease clock.
@@ -115,7 +123,7 @@ impl Leases {
             swept: 0,
             leases: Vec::new(),
             free_leases: Vec::new(),
-            by_name: Map::default(),
+            by_name: HashTable::new(),
             by_connection: Map::default(),
             lingers: BinaryHeap::new(),
             lingering: 0,

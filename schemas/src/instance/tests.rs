@@ -16,7 +16,7 @@ struct Nested {
     created_revision: u64,
     modified_revision: u64,
     #[serde(default)]
-    maintenance: Option<Maintenance>,
+    maintenance: Option<Box<Maintenance>>,
 }
 
 #[derive(Deserialize)]
@@ -121,8 +121,8 @@ impl From<Nested> for Instance {
             tags: registration.tags.into_iter().map(Into::into).collect(),
             metadata: registration.metadata.into(),
             weight: registration.weight,
-            locality: registration.locality.map(locality),
-            node: registration.node.map(node),
+            locality: registration.locality.map(locality).map(Into::into),
+            node: registration.node.map(node).map(Into::into),
             health: registration.health,
             extra: kept(registration.extra),
         };

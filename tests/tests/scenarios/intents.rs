@@ -23,7 +23,7 @@ async fn wanted(world: &World, than: Option<EpochId>) -> (Maintenance, Option<Ep
         let reply = world.ask(&query, &Request::default()).await?;
         let held = reply.services.first().map(|service| service.instances.clone()).unwrap_or_default();
         let ids: Vec<_> = held.iter().map(|instance| instance.id().as_str()).collect();
-        match held.first().and_then(|instance| instance.maintenance.clone()) {
+        match held.first().and_then(|instance| instance.maintenance.as_deref().cloned()) {
             Some(maintenance) if status.intents == 2 && ids == ["a"] && status.epoch > than => {
                 Ok((maintenance, status.epoch))
             }
@@ -54,7 +54,7 @@ async fn intents_survive_every_restart_and_a_wiped_broker_beside_a_running_regis
     assert_eq!(evidence.detail.as_deref(), Some("wrong tenant"));
     let seen = observer.until("orders", "a", "in maintenance", |instance| instance.maintenance.is_some()).await;
     let expected = Maintenance { who: "ada".parse().expect("a name"), why: "disk swap".into(), until: Some(until) };
-    assert_eq!(seen.maintenance.as_ref(), Some(&expected), "consumers see who, why and until when");
+    assert_eq!(seen.maintenance.as_deref(), Some(&expected), "consumers see who, why and until when");
     assert!(!seen.is_routable());
 
     assert!(world.registries[0].stop(SOON).await.success());

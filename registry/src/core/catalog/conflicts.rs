@@ -14,11 +14,11 @@ pub const CONFLICTS_PER_CHANGE_MAX: usize = 16;
 
 type Key = (ServiceName, InstanceId);
 
-/// Who claims the addresses behind one hash; almost always one.
+/// Who claims the addresses behind one hash; almost always one, and boxed, more do not take room from those.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Claim {
     One(Key),
-    Many(OrdSet<Key>),
+    Many(Box<OrdSet<Key>>),
 }
 
 /// All claims, by a hash of host and port. The instances themselves settle whether two hashes are equal by chance.
@@ -90,7 +90,7 @@ impl Claims {
                 if let Claim::One(first) = claim
                     && *first != key
                 {
-                    *claim = Claim::Many([first.clone(), key].into_iter().collect());
+                    *claim = Claim::Many(Box::new([first.clone(), key].into_iter().collect()));
                     self.shared += 1;
                 }
             }
@@ -121,7 +121,7 @@ impl Claims {
             Some(Claim::Many(keys)) => Some(keys),
             _ => None,
         };
-        many.into_iter().flatten().filter(move |key| *key != own)
+        many.into_iter().flat_map(|keys| keys.iter()).filter(move |key| *key != own)
     }
 }
 

@@ -230,12 +230,10 @@ impl Catalog {
         Some(intent)
     }
 
-    fn maintenance_of(&self, service: &ServiceName, instance: &InstanceId) -> Option<Maintenance> {
+    fn maintenance_of(&self, service: &ServiceName, instance: &InstanceId) -> Option<Box<Maintenance>> {
         let key = (service.clone(), instance.clone(), IntentKind::Maintenance);
-        self.intents.get(&key).map(|intent| Maintenance {
-            who: intent.who.clone(),
-            why: intent.why.clone(),
-            until: intent.until,
+        self.intents.get(&key).map(|intent| {
+            Box::new(Maintenance { who: intent.who.clone(), why: intent.why.clone(), until: intent.until })
         })
     }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use muster_schemas::{AgentId, Digest, EventKind, Instance};
 
-use super::Leases;
 use super::agent::{Agent, Lease};
 use super::standing::Reach;
+use super::{Leases, name_hash};
 use crate::core::catalog::{Catalog, Folded, News, Outcome};
 
 impl Leases {
@@ -41,13 +41,16 @@ impl Leases {
     fn replace(&mut self, before: Option<&Instance>, after: Option<&Arc<Instance>>, sequence: Option<u64>) {
         let after = after.filter(|after| !after.is_static());
         if let Some(before) = before {
-            let key = (before.service().clone(), before.id().clone());
-            if let Some(index) = self.by_name.get(&key).copied() {
+            let found = self
+                .by_name
+                .find_entry(name_hash(before.service(), before.id()), |index| is_named(&self.leases, *index, before));
+            if let Ok(found) = found {
+                let index = *found.get();
                 if let Some(after) = after.filter(|after| same_lease(before, after)) {
                     self.update_lease(index, after, sequence);
                     return;
                 }
-                self.by_name.remove(&key);
+                found.remove();
                 self.remove_lease(index, sequence);
             }
         }
@@ -112,8 +115,10 @@ impl Leases {
             agent: agent_index,
             place,
         });
-        let key = (vouching.service.clone(), vouching.instance.clone());
-        self.by_name.insert(key, index);
+        self.by_name.insert_unique(name_hash(&vouching.service, &vouching.instance), index, |other| {
+            let other = self.leases.get(*other as usize).and_then(Option::as_ref);
+            other.map_or(0, |lease| name_hash(lease.instance.service(), lease.instance.id()))
+        });
         self.look_again(index, agent_index);
     }
 
@@ -210,6 +215,12 @@ impl Leases {
             }
         }
     }
+}
+
+/// Whether it is the lease of this instance.
+fn is_named(leases: &[Option<Lease>], index: u32, instance: &Instance) -> bool {
+    let lease = leases.get(index as usize).and_then(Option::as_ref);
+    lease.is_some_and(|lease| lease.instance.id() == instance.id() && lease.instance.service() == instance.service())
 }
 
 /// Whether a lease goes on: the same agent's vouching in the same life. Anything else begins a new one.
