@@ -53,6 +53,27 @@ async fn a_rolling_restart_of_the_registries_makes_no_change() {
     observer.finish(&world.broker).await;
 }
 
+/// Nobody is there whose pulses would show them that everything was said long ago.
+#[tokio::test]
+async fn registries_that_were_all_stopped_say_nothing_of_what_was_there_before_when_they_start_again() {
+    let mut world = World::start(2).await;
+    let observer = world.observe().await;
+    let _services = world.start_services(&observer, &[("orders", "a"), ("users", "b")]).await;
+    let wire = Wire::tap(&world).await;
+    for index in [0, 1] {
+        world.registries[index].stop(SOON).await;
+    }
+    for index in [0, 1] {
+        world.restart_registry(index);
+    }
+    world.until_all_serve().await;
+    observer.until_verified().await;
+    observer.sees_changes_only_of(&[], TTL * 2).await;
+    assert_eq!(observer.changes().len(), 2, "both registrations, and nothing else");
+    assert!(wire.heard().is_empty(), "nor went any change over the wire: {:?}", wire.heard());
+    observer.finish(&world.broker).await;
+}
+
 #[tokio::test]
 async fn a_killed_publisher_is_replaced_and_no_change_is_lost() {
     let mut world = World::start(2).await;

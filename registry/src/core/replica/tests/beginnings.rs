@@ -76,3 +76,19 @@ fn a_newcomer_folds_what_was_there_before_and_publishes_none_of_it() {
     assert_eq!(world.nodes[index].replica.status(world.now_ms).instances, 50);
     assert_eq!(world.nodes[index].replica.status(world.now_ms).rank, Some(1));
 }
+
+#[test]
+fn one_that_starts_while_nobody_else_runs_publishes_nothing_of_what_was_there_before() {
+    let mut world = World::settled(1);
+    for number in 0..50 {
+        world.start_agent(&format!("web{number}"), &["orders"]);
+    }
+    world.run(1_000);
+    world.node(0).stopped = true;
+    world.sent.clear();
+    let index = world.start_replica();
+    world.until(10_000, "the newcomer serves", |world| world.nodes[index].serving);
+    world.run(3_000);
+    assert_eq!(world.nodes[index].replica.status(world.now_ms).rank, Some(0), "it would publish at once");
+    assert!(world.changes().is_empty());
+}
