@@ -109,6 +109,22 @@ impl World {
         Some(count)
     }
 
+    /// An instance without a lease, for which no agent runs.
+    pub(super) fn register_by_hand(&mut self, service_name: &str) {
+        let agent = AgentId::new("by-hand").unwrap();
+        let minted_ms = u64::try_from(self.wall().as_ms()).unwrap();
+        let vouching = Vouching {
+            service: service(service_name),
+            instance: InstanceId::new("printer").unwrap(),
+            agent: agent.clone(),
+            session: SessionId::from_parts(minted_ms, 2),
+            incarnation: Incarnation::from_parts(minted_ms, 2),
+            generation: 1,
+        };
+        let data = EventData::Register(Registration::bare(vouching, 0, 0));
+        self.append_event(Source::Agent(agent), data);
+    }
+
     /// The agent takes back what it vouches for.
     pub(super) fn withdraw(&mut self, id: &AgentId) {
         for mut vouching in std::mem::take(&mut self.agent(id).instances) {

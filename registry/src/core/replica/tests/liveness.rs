@@ -305,6 +305,25 @@ fn intents_and_tombstones_of_a_lost_log_are_carried_into_the_next() {
 }
 
 #[test]
+fn an_instance_without_a_lease_that_a_lost_log_held_is_carried_into_the_next_though_nobody_registers_it_again() {
+    let mut world = World::settled(2);
+    world.start_agent("web1", &["orders"]);
+    world.register_by_hand("printers");
+    world.run(500);
+    let lost = world.nodes[0].replica.status(world.now_ms).epoch;
+    world.stream = None;
+    world.until(60_000, "a new log is ready", |world| {
+        let is_new = world.nodes.iter().all(|node| node.replica.status(world.now_ms).epoch > lost);
+        is_new && world.all_are(muster_schemas::pulse::CatalogState::Ready)
+    });
+    world.run(60_000);
+    for node in &world.nodes {
+        assert_eq!(node.replica.status(world.now_ms).instances, 2);
+    }
+    world.assert_agreement();
+}
+
+#[test]
 fn what_was_not_carried_over_before_the_next_log_was_lost_too_is_carried_into_the_one_after() {
     let mut world = World::settled(1);
     for number in 0..1_000 {
