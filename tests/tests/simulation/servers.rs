@@ -70,7 +70,10 @@ impl World {
     /// A client finds a server.
     pub(crate) fn choose_server(&mut self, link: LinkId) {
         let count = self.servers.count();
-        self.link(link).server = self.random.below(count);
+        let server = self.random.below(count);
+        self.link(link).server = server;
+        let Link { node, role, .. } = self.links[link.0];
+        self.say(|| format!("{node:?} connects to server n{server} for {role:?}"));
     }
 
     /// The leader is gone, or steps down: another is elected among those that see each other.
