@@ -13,6 +13,8 @@ use crate::progress::{leave_stdout_alone, say};
 use crate::{run, setup, workspace};
 
 const NAME: &str = "nats-server";
+/// Packages whose programs, and what only those are built from, the demo does without.
+const NOT_SHOWN: [&str; 3] = ["muster-bench", "muster-chaos", "muster-models"];
 /// Major and minor of the oldest broker that will do.
 const VERSION_MINIMUM: (u32, u32) = (2, 11);
 
@@ -39,7 +41,8 @@ pub(crate) fn demo(options: &Options) -> Result<bool> {
     setup::compiler_is_there()?;
     let server = nats_server(options.nats_server.as_deref())?;
     say!("Building the programs (the first time this takes some minutes)");
-    if !run::shown_through(workspace::cargo().args(["build", "--workspace", "--bins"]))? {
+    let unneeded = NOT_SHOWN.iter().flat_map(|package| ["--exclude", package]);
+    if !run::shown_through(workspace::cargo().args(["build", "--workspace", "--bins"]).args(unneeded))? {
         bail!("the programs were not built; cargo's output is above");
     }
     let program = workspace::target().join("debug").join("muster-demo");
