@@ -13,13 +13,16 @@ mod floor;
 mod raw_consumers;
 mod peers;
 mod work;
+mod profile;
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use tokio::runtime::{Builder, Runtime};
 
 use report::Report;
 
@@ -49,6 +52,9 @@ struct Options {
     /// Peers to measure; `none` for none.
     #[arg(long, value_delimiter = ',', default_value = "nats-kv,etcd,consul")]
     peers: Vec<String>,
+    /// Measure nothing: write down where the registry's instructions go under load.
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
     /// Only works whose name holds one of these.
     #[arg(long, value_name = "WORK", value_delimiter = ',')]
     only: Vec<String>,
@@ -65,28 +71,43 @@ enum Role {
     Sink { url: String },
     #[command(hide = true)]
     Catalog { instances: usize },
+    #[command(hide = true)]
+    Fleet { agents: usize },
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match arguments.role {
-        Some(Role::Relay { url, change_bytes }) => runtime.block_on(floor::relay(&url, change_bytes)),
-        Some(Role::Echo { url }) => runtime.block_on(floor::echo(&url)),
-        Some(Role::Sink { url }) => runtime.block_on(floor::sink(&url)),
+        Some(Role::Relay { url, change_bytes }) => runtime(true)?.block_on(floor::relay(&url, change_bytes)),
+        Some(Role::Echo { url }) => runtime(true)?.block_on(floor::echo(&url)),
+        Some(Role::Sink { url }) => runtime(true)?.block_on(floor::sink(&url)),
         Some(Role::Catalog { instances }) if std::env::var_os(work::catalog::RESTORE).is_some() => {
             work::catalog::restore(instances)
         }
         Some(Role::Catalog { instances }) => work::catalog::measure(instances),
-        None => runtime.block_on(bench(&arguments.options)),
+        Some(Role::Fleet { agents }) => work::fleet::simulate(agents),
+        None => match &arguments.options.profile {
+            Some(file) => runtime(false)?.block_on(profile::profile(file)),
+            None => bench(&arguments.options),
+        },
     }
 }
 
-/// Why there are no figures of it.
-const NO_CONSUL: &str = "no ordinary package client installs it: neither Debian, PyPI nor npm has its server, and `go install` \
-    refuses its module, whose go.mod replaces others";
+/// The floors have one thread: with more they would be slower, for each would have to be woken.
+fn runtime(one_thread: bool) -> Result<Runtime> {
+    let mut builder = if one_thread { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    Ok(builder.enable_all().build()?)
+}
 
-async fn bench(options: &Options) -> Result<()> {
+/// No work takes longer: one that waits for what does not come must not cost the others their turn.
+const WORK_MAX: Duration = Duration::from_secs(600);
+
+/// Why there are no figures of it.
+const NO_CONSUL: &str = "no ordinary package client installs it: neither Debian, PyPI nor npm has its server; `go install` refuses its module, \
+    whose go.mod replaces others; and a module of one's own that depends on it does not build, for versions of its own parts that it \
+    names are not in Go's checksum database";
+
+fn bench(options: &Options) -> Result<()> {
     let etcd = stand::etcd();
     let registry = muster_tests::bin("muster-registry");
     let mut report = Report {
@@ -99,15 +120,29 @@ async fn bench(options: &Options) -> Result<()> {
     };
     let began = Instant::now();
     let mut seconds = BTreeMap::new();
-    for work in work::ALL {
+    for (index, work) in work::ALL.iter().enumerate() {
         if !options.only.is_empty() && !options.only.iter().any(|only| work.name.contains(only.as_str())) {
             continue;
         }
         let started = Instant::now();
-        println!("\n{}", work.name);
+        let elapsed = began.elapsed().as_secs();
+        println!("\n[{}/{}, {}:{:02}] {}", index + 1, work::ALL.len(), elapsed / 60, elapsed % 60, work.name);
         let context = work::Context { quick: options.quick, peers: &options.peers, etcd: etcd.clone() };
-        if let Err(error) = (work.run)(context, &mut report).await {
-            report.missing(work.name, format!("{error:#}"));
+        let runtime = runtime(work.one_thread)?;
+        // Whatever goes wrong in one work, the others are measured.
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            runtime.block_on(async { tokio::time::timeout(WORK_MAX, (work.run)(context, &mut report)).await })
+        }));
+        match outcome {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => report.missing(work.name, format!("{error:#}")),
+            Ok(Err(_)) => report.missing(work.name, format!("not done within {} s", WORK_MAX.as_secs())),
+            Err(_) => report.missing(work.name, "given up: what it waited for did not come (see the output)"),
+        }
+        runtime.shutdown_background();
+        // What is measured already is not lost with what comes.
+        if let Some(file) = &options.json {
+            std::fs::write(file, serde_json::to_vec_pretty(&report)?)?;
         }
         seconds.insert(work.name, started.elapsed().as_secs_f64());
     }

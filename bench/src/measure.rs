@@ -82,6 +82,40 @@ pub(crate) fn resident_bytes(pid: u32) -> Result<f64> {
     Ok(kib * 1_024.0)
 }
 
+/// Processor time that a process used over several turns, and not between them.
+pub(crate) struct TurnsCpu {
+    pid: u32,
+    seconds: f64,
+    operations: u64,
+}
+
+impl TurnsCpu {
+    pub(crate) fn of(pid: u32) -> Self {
+        Self { pid, seconds: 0.0, operations: 0 }
+    }
+
+    /// What was used since `before`, for so many operations.
+    pub(crate) fn add(&mut self, before: f64, operations: usize) -> Result<()> {
+        self.seconds += self.now()? - before;
+        self.operations += u64::try_from(operations).unwrap_or(0);
+        Ok(())
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Used so far, in seconds.
+    pub(crate) fn now(&self) -> Result<f64> {
+        cpu_seconds(self.pid)
+    }
+
+    /// Microseconds for each operation, and how many there were.
+    pub(crate) fn us_each(&self) -> (f64, u64) {
+        (self.seconds * 1e6 / self.operations.max(1) as f64, self.operations)
+    }
+}
+
 /// Processor time used by a process while something was done.
 pub(crate) struct CpuUse {
     pid: u32,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::Context as _;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
@@ -75,6 +76,29 @@ impl Report {
             self.add(work, system, metric, us(histogram.value_at_quantile(quantile)), "us", count);
         }
         self.add(work, system, "maximum", us(histogram.max()), "us", count);
+    }
+
+    /// How long the last one had to wait, in microseconds of a histogram of nanoseconds.
+    pub(crate) fn last_subscriber(&mut self, work: &str, system: &str, histogram: &Histogram<u64>) {
+        let us = |ns: u64| ns as f64 / 1_000.0;
+        for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
+            let value = us(histogram.value_at_quantile(quantile));
+            self.add(work, system, &format!("last subscriber {name}"), value, "us", histogram.len());
+        }
+        self.add(work, system, "last subscriber maximum", us(histogram.max()), "us", histogram.len());
+    }
+
+    /// What a process of its own printed: metric, value, unit and count, a line each.
+    pub(crate) fn lines_of_child(&mut self, work: &str, system: &str, printed: &str) -> anyhow::Result<()> {
+        const UNITS: [&str; 7] = ["bytes", "s", "ns/op", "us/op", "% of a core", "% of the fleet", ""];
+        for line in printed.lines() {
+            let mut fields = line.split('\t');
+            let mut next = || fields.next().context("a short line");
+            let (metric, value, unit, count) = (next()?, next()?.parse()?, next()?, next()?.parse()?);
+            let unit = UNITS.into_iter().find(|known| *known == unit).context("a unit")?;
+            self.add(work, system, metric, value, unit, count);
+        }
+        Ok(())
     }
 
     pub(crate) fn missing(&mut self, what: &str, why: impl ToString) {

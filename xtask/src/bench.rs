@@ -3,6 +3,7 @@
 mod etcd;
 mod page;
 mod plot;
+mod reasons;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,12 @@ pub(crate) struct Options {
     /// Write docs/performance.md and its plots from what was measured.
     #[arg(long)]
     docs: bool,
+    /// Measure nothing: count where the registry's instructions go under load, and write it to the page.
+    #[arg(long)]
+    profile: bool,
+    /// With --profile: what is counted is what later counts are held against.
+    #[arg(long, requires = "profile")]
+    as_before: bool,
     /// Measure nothing: write docs/performance.md and its plots from this JSON.
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
@@ -65,6 +72,9 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
     if options.setup {
         return Ok(());
     }
+    if options.profile {
+        return profile(&server, options.as_before);
+    }
     let json = options.json.clone().unwrap_or_else(|| workspace::target().join("bench.json"));
     let program = workspace::target().join("release").join("muster-bench");
     let mut command = std::process::Command::new(program);
@@ -84,12 +94,32 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
     if options.docs { write_docs(&json) } else { Ok(()) }
 }
 
+/// Counts, writes the counts down, and the page anew with them.
+fn profile(server: &Path, as_before: bool) -> Result<()> {
+    if std::process::Command::new("valgrind").arg("--version").output().is_err() {
+        say!("Skipped: valgrind is not installed (Debian: apt install valgrind)");
+        return Ok(());
+    }
+    let counted = workspace::target().join("profile.json");
+    let program = workspace::target().join("release").join("muster-bench");
+    let mut command = std::process::Command::new(program);
+    command.env("MUSTER_TEST_NATS_SERVER", server).arg("--profile").arg(&counted);
+    if !run::shown_through(&mut command)? {
+        bail!("nothing was counted; the output is above");
+    }
+    let root = workspace::root();
+    let mut profiles: Value = serde_json::from_str(&fs::read_to_string(root.join(reasons::PROFILES))?)?;
+    profiles[if as_before { "before" } else { "now" }] = serde_json::from_str(&fs::read_to_string(&counted)?)?;
+    fs::write(root.join(reasons::PROFILES), format!("{}\n", serde_json::to_string_pretty(&profiles)?))?;
+    if root.join(FIGURES).is_file() { write_docs(&root.join(FIGURES)) } else { Ok(()) }
+}
+
 fn write_docs(figures: &Path) -> Result<()> {
     let text = fs::read_to_string(figures).with_context(|| format!("cannot read {}", figures.display()))?;
     let report: Value = serde_json::from_str(&text)?;
     let root = workspace::root();
     fs::write(root.join(FIGURES), format!("{}\n", text.trim_end()))?;
-    for (name, content) in pages(&report) {
+    for (name, content) in pages(&report)? {
         let path = root.join(&name);
         fs::create_dir_all(path.parent().expect("a file lies in a directory"))?;
         fs::write(path, content)?;
@@ -99,11 +129,14 @@ fn write_docs(figures: &Path) -> Result<()> {
 }
 
 /// Every file that is made from the figures.
-fn pages(report: &Value) -> Vec<(String, String)> {
+fn pages(report: &Value) -> Result<Vec<(String, String)>> {
+    let read = |name: &str| fs::read_to_string(workspace::root().join(name)).with_context(|| name.to_owned());
+    let unmet = reasons::unmet(report, &read(reasons::REASONS)?, &read(reasons::PROFILES)?)?;
     let plots = plot::plots(report);
     let names: Vec<&str> = plots.iter().map(|(name, _)| *name).collect();
-    let page = (PAGE.to_owned(), page::page(report, &names));
-    plots.iter().map(|(name, plot)| (format!("{PLOTS}/{name}.svg"), plot.clone())).chain([page]).collect()
+    let page = (PAGE.to_owned(), page::page(report, &names, &unmet));
+    let plots = plots.iter().map(|(name, plot)| (format!("{PLOTS}/{name}.svg"), plot.clone()));
+    Ok(plots.chain([page]).collect())
 }
 
 /// Refuses pages that say something else than the committed figures.
@@ -114,7 +147,7 @@ pub(crate) fn check() -> Result<()> {
     }
     let figures = fs::read_to_string(root.join(FIGURES)).context(FIGURES)?;
     let report: Value = serde_json::from_str(&figures).context(FIGURES)?;
-    for (name, content) in pages(&report) {
+    for (name, content) in pages(&report)? {
         if fs::read_to_string(root.join(&name)).unwrap_or_default() != content {
             bail!(
                 "{name} is not what {FIGURES} says: run `cargo xtask bench --from {FIGURES}` and commit what it writes"

@@ -64,11 +64,7 @@ async fn measure(context: &Context<'_>, consumers: usize, work: &str, report: &m
         last_served(&client, to, event, &told, &mut own, turn).await?;
     }
     for (system, histogram) in [(MUSTER, &own), (FLOOR, &bare)] {
-        for (metric, quantile) in [("last subscriber p50", 0.5), ("last subscriber p99", 0.99)] {
-            let us = histogram.value_at_quantile(quantile) as f64 / 1_000.0;
-            report.add(work, system, metric, us, "us", histogram.len());
-        }
-        report.add(work, system, "last subscriber maximum", histogram.max() as f64 / 1_000.0, "us", histogram.len());
+        report.last_subscriber(work, system, histogram);
     }
     report.add(work, MUSTER, "event", bytes as f64, "bytes", 1);
     idle_pulses(context, &broker, &told, report).await

@@ -1,22 +1,28 @@
 //! Heartbeats that one registry takes while more come than it can take, against a bare subscriber that counts.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use async_nats::{Client, Subject};
+use futures::StreamExt;
 use muster_schemas::AgentId;
 use muster_schemas::heartbeat::{Connection, Heartbeat};
-use muster_tests::{free_port, http};
+use muster_tests::{eventually, free_port, http};
 
 use super::Context;
-use crate::measure::CpuUse;
+use crate::measure::{CpuUse, resident_bytes};
 use crate::payload::{SESSION, agent, fleet, fleet_digest, subjects};
 use crate::peers::etcd::{self, Etcd};
+use crate::peers::kv;
 use crate::report::{FLOOR, MUSTER, Report};
 use crate::stand::{Broker, Durability, Registry, SOON, child, pipeline, until_instances};
 
 const WORK: &str = "heartbeat rate";
 const AGENTS: usize = 1_000;
+/// One heartbeat speaks for all of an agent's.
+const INSTANCES_EACH: usize = 10;
 /// Ten digits from the first to the last, so that it can be written in place.
 const FIRST_COUNTER: u64 = 1_000_000_000;
 const COUNTER: &str = "1000000000";
@@ -28,9 +34,9 @@ pub(super) async fn run(context: Context<'_>, report: &mut Report) -> Result<()>
     let sink = child(&["sink", &broker.server.url()])?;
     sink.wait_for_line("counting", SOON).await;
     let client = broker.connect().await;
-    let events = fleet(AGENTS * 10, 0).map(|(subject, bytes)| (subject.into(), bytes));
+    let events = fleet(AGENTS * INSTANCES_EACH, 0).map(|(subject, bytes)| (subject.into(), bytes));
     pipeline(&client, events, 2_048).await?;
-    until_instances(&client, (AGENTS * 10) as u64).await;
+    until_instances(&client, (AGENTS * INSTANCES_EACH) as u64).await;
 
     let period = Duration::from_secs(if context.quick { 4 } else { 8 });
     let (mut for_sink, mut for_registry) = (Beats::to_floor(), Beats::to_muster());
@@ -47,11 +53,20 @@ pub(super) async fn run(context: Context<'_>, report: &mut Report) -> Result<()>
     }
     report.add(WORK, FLOOR, "rate", floor.rate(), "1/s", floor.count);
     report.add(WORK, MUSTER, "rate", own.rate(), "1/s", own.count);
-    drop((registry, sink, broker));
+    report.add(WORK, MUSTER, "instances kept alive", own.rate() * INSTANCES_EACH as f64, "1/s", own.count);
+    report.add(WORK, MUSTER, "resident memory", resident_bytes(registry.pid())?, "bytes", 1);
+    drop((registry, sink));
+    if context.wants(kv::NAME) {
+        let slope = refreshes(&broker, &client, period).await?;
+        report.add(WORK, kv::NAME, "rate", slope.rate(), "1/s", slope.count);
+        report.add(WORK, kv::NAME, "instances kept alive", slope.rate(), "1/s", slope.count);
+    }
+    drop(broker);
     if let Some(program) = context.etcd(report) {
         let etcd = Etcd::start(&program, Durability::PageCache).await?;
         let (rate, count) = keep_alives(&etcd, period).await?;
         report.add(WORK, etcd::NAME, "rate", rate, "1/s", count);
+        report.add(WORK, etcd::NAME, "instances kept alive", rate, "1/s", count);
     }
     Ok(())
 }
@@ -169,6 +184,35 @@ async fn taken(port: u16) -> Result<u64> {
     let metrics = http::get(port, "/metrics").await.map_err(anyhow::Error::msg)?;
     let line = metrics.lines().find_map(|line| line.strip_prefix("muster_heartbeats_total "));
     Ok(line.context("no such metric")?.trim().parse()?)
+}
+
+/// A bucket's heartbeat: every instance's value is put again before it is too old, and whoever watches is told of each.
+async fn refreshes(broker: &Broker, client: &Client, period: Duration) -> Result<Slope> {
+    let bucket = kv::create(client).await?;
+    let consumer = broker.connect().await;
+    let mut entries = kv::watch(&consumer, &bucket).await?;
+    let seen = Arc::new(AtomicU64::new(0));
+    tokio::spawn({
+        let seen = Arc::clone(&seen);
+        async move {
+            while let Some(Ok(_)) = entries.next().await {
+                seen.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    let values: Vec<_> = fleet(AGENTS * INSTANCES_EACH, 0)
+        .enumerate()
+        .map(|(number, (_, bytes))| (Subject::from(kv::subject(&format!("orders.{number}"))), bytes))
+        .collect();
+    let began = Instant::now();
+    let puts = values.iter().cycle().take_while(|_| began.elapsed() < period).cloned();
+    let count = pipeline(client, puts, 2_048).await?;
+    eventually("the watch has seen every refresh", SOON, async || {
+        let seen = seen.load(Ordering::Relaxed);
+        if seen >= count { Ok(()) } else { Err(format!("{seen} of {count}")) }
+    })
+    .await;
+    Ok(Slope { count, elapsed: began.elapsed() })
 }
 
 async fn keep_alives(etcd: &Etcd, period: Duration) -> Result<(f64, u64)> {

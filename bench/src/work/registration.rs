@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::Context;
 use crate::floor;
-use crate::measure::{Begun, CpuUse, histogram, open_loop};
+use crate::measure::{Begun, TurnsCpu, histogram, open_loop, resident_bytes};
 use crate::payload::{LONG_TTL_MS, Subject, event, number};
 use crate::peers::etcd::{self, Etcd};
 use crate::peers::kv;
@@ -46,7 +46,7 @@ async fn measure(context: &Context<'_>, durability: Durability, report: &mut Rep
     let work = format!("registration to consumer, {}", durability.word());
     let (turns, each) = match durability {
         Durability::PageCache => (context.size(5, 3), context.size(2_400, 500)),
-        Durability::Fsync => (context.size(5, 3), context.size(1_200, 150)),
+        Durability::Fsync => (context.size(5, 3), context.size(800, 150)),
     };
     let broker = Broker::start(durability, "").await?;
     let registry = Registry::start(&broker, &[]).await?;
@@ -69,25 +69,24 @@ async fn measure(context: &Context<'_>, durability: Durability, report: &mut Rep
         for system in &mut systems {
             let numbers = next..next + each;
             next += each;
+            let before = system.cpu.iter().map(|(_, cpu)| cpu.now()).collect::<Result<Vec<_>>>()?;
             let histogram = system.turn(per_second(durability), numbers).await?;
             // The first turn warms up.
             if turn > 0 {
                 system.histogram.add(histogram)?;
+                for ((_, cpu), before) in system.cpu.iter_mut().zip(before) {
+                    cpu.add(before, each)?;
+                }
             }
         }
     }
     for system in systems {
         report.latency(&work, system.name, &system.histogram);
-        let operations = u64::try_from((turns + 1) * each)?;
         for (what, cpu) in &system.cpu {
-            report.add(
-                &work,
-                system.name,
-                &format!("processor, {what}"),
-                cpu.us_each(operations)?,
-                "us/op",
-                operations,
-            );
+            let (us, operations) = cpu.us_each();
+            report.add(&work, system.name, &format!("processor, {what}"), us, "us/op", operations);
+            let resident = resident_bytes(cpu.pid())?;
+            report.add(&work, system.name, &format!("resident memory, {what}"), resident, "bytes", 1);
         }
     }
     Ok(())
@@ -100,8 +99,8 @@ struct System {
     send: Sending,
     seen: Seen,
     histogram: Histogram<u64>,
-    /// Of everything that works for this system alone, or for all.
-    cpu: Vec<(&'static str, CpuUse)>,
+    /// Of the processes that work for this system alone, in its own turns.
+    cpu: Vec<(&'static str, TurnsCpu)>,
     _running: Vec<Box<dyn std::any::Any>>,
 }
 
@@ -195,7 +194,7 @@ async fn muster(broker: &Broker, registry: &Registry, publisher: &Client, begun:
     wait.await?;
     let send = publish(publisher, &inbox(publisher).await?, begun, |subject, _| subject);
     let mut system = System::new(MUSTER, send, seen);
-    system.cpu = vec![("registry", CpuUse::of(registry.pid())?)];
+    system.cpu = vec![("registry", TurnsCpu::of(registry.pid()))];
     system._running = vec![Box::new(discovery)];
     Ok(system)
 }
@@ -234,7 +233,7 @@ async fn floor(broker: &Broker, publisher: &Client, begun: &Arc<Begun>) -> Resul
     });
     let send = publish(publisher, &inbox(publisher).await?, begun, |_, _| format!("{}.register", floor::EVENTS));
     let mut system = System::new(FLOOR, send, seen);
-    system.cpu = vec![("relay", CpuUse::of(relay.pid())?)];
+    system.cpu = vec![("relay", TurnsCpu::of(relay.pid()))];
     system._running = vec![Box::new(relay), Box::new(consumer)];
     Ok(system)
 }
@@ -281,7 +280,7 @@ async fn with_etcd(server: &Etcd, begun: &Arc<Begun>) -> Result<System> {
         })
     });
     let mut system = System::new(etcd::NAME, send, seen);
-    system.cpu = vec![("etcd", CpuUse::of(server.pid())?)];
+    system.cpu = vec![("etcd", TurnsCpu::of(server.pid()))];
     Ok(system)
 }
 

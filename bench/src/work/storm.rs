@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use bytes::Bytes;
 use futures::StreamExt;
+use hdrhistogram::Histogram;
 use muster_schemas::event::{DeregisterReason, Deregistration, Event, EventData, Source};
 use muster_schemas::pulse;
 
@@ -47,19 +48,27 @@ pub(super) async fn run(context: Context<'_>, report: &mut Report) -> Result<()>
     let begun = Arc::new(Begun::new(2 * instances));
     let latencies = Arc::new(Mutex::new(histogram()));
     let expired = Arc::new(AtomicU64::new(0));
+    // How many have been told of each, and how long the last of them had to wait.
+    let told_of: Arc<Vec<AtomicU64>> = Arc::new((0..2 * instances).map(|_| AtomicU64::new(0)).collect());
+    let last_told = Arc::new(Mutex::new(histogram()));
+    let listeners = CONSUMERS * SERVICES_EACH / SERVICES;
     let told = RawConsumers::connect(
         broker.server.port(),
         CONSUMERS,
         |consumer| subjects_of(&names, consumer),
         Arc::new({
             let (begun, latencies, expired) = (Arc::clone(&begun), Arc::clone(&latencies), Arc::clone(&expired));
+            let (told_of, last_told) = (Arc::clone(&told_of), Arc::clone(&last_told));
             move |payload: &[u8]| {
                 if payload.windows(17).any(|window| window == b"\"cause\":\"expired\"") {
                     expired.fetch_add(1, Ordering::Relaxed);
                 }
-                if let Some(latency) = number(payload).and_then(|number| begun.since(number)) {
-                    let mut latencies = latencies.lock().expect("nothing panics while it records");
-                    latencies.saturating_record(latency);
+                let Some(number) = number(payload) else { return };
+                let Some(latency) = begun.since(number) else { return };
+                let mut latencies = latencies.lock().expect("nothing panics while it records");
+                latencies.saturating_record(latency);
+                if told_of[number].fetch_add(1, Ordering::Relaxed) + 1 == listeners as u64 {
+                    last_told.lock().expect("as above").saturating_record(latency);
                 }
             }
         }),
@@ -84,17 +93,24 @@ pub(super) async fn run(context: Context<'_>, report: &mut Report) -> Result<()>
     .await?;
     until_instances(&client, instances as u64).await;
     let wanted = (instances * CONSUMERS * SERVICES_EACH / SERVICES) as u64;
-    let deadline = std::time::Instant::now() + SOON;
-    while latencies.lock().expect("as above").len() < wanted && std::time::Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let latencies = latencies.lock().expect("as above").clone();
+    let latencies = once_told(&latencies, wanted).await;
     report.latency(WORK, MUSTER, &latencies);
+    report.last_subscriber(WORK, MUSTER, &last_told.lock().expect("as above"));
     report.add(WORK, MUSTER, "not delivered", wanted.saturating_sub(latencies.len()) as f64, "messages", wanted);
     report.add(WORK, MUSTER, "false removals", expired.load(Ordering::Relaxed) as f64, "", instances as u64);
     report.add(WORK, MUSTER, "processor, registry", of_registry.percent()?, "% of a core", 2 * instances as u64);
     report.add(WORK, MUSTER, "processor, broker", of_broker.percent()?, "% of a core", told.received());
     Ok(())
+}
+
+/// Waits until so many have been told, or for long enough; then how long it took for each.
+async fn once_told(latencies: &Mutex<Histogram<u64>>, wanted: u64) -> Histogram<u64> {
+    let look = || latencies.lock().expect("nothing panics while it records").clone();
+    let deadline = std::time::Instant::now() + SOON;
+    while look().len() < wanted && std::time::Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    look()
 }
 
 /// Five services, not the same five for everybody; each consumer hears their changes and pulses.

@@ -38,7 +38,7 @@ pub(super) fn shown(value: f64, unit: &str) -> String {
     format!("{value:.digits$} {unit}").trim_end().to_owned()
 }
 
-pub(super) fn page(report: &Value, plots: &[&str]) -> String {
+pub(super) fn page(report: &Value, plots: &[&str], unmet: &str) -> String {
     let mut out = String::from(
         "<!-- Written by `cargo xtask bench --docs` from docs/performance.json: change that, not this. -->\n\
          # Performance\n\n\
@@ -57,6 +57,7 @@ pub(super) fn page(report: &Value, plots: &[&str]) -> String {
     }
     about(report, &mut out);
     ratios(report, &mut out);
+    out.push_str(unmet);
     out.push_str("\n## Plots\n\n");
     for name in plots {
         let _ = writeln!(out, "![{}](performance/{name}.svg)\n", name.replace('-', " "));
