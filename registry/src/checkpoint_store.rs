@@ -16,6 +16,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 
 use crate::broker_api::STREAM_NOT_FOUND;
+use crate::checkpoint_threads::CheckpointThreads;
 use crate::core::catalog::checkpoint::{self, Checkpoint, Restoring, Written};
 use crate::core::io::Trim;
 use crate::core::replica::Timing;
@@ -189,7 +190,7 @@ pub(crate) async fn load_checkpoint(
     store: &ObjectStore,
     wanted: Revision,
 ) -> Found {
-    let mut restoring = Some(Restoring::new());
+    let mut restoring = Some(Restoring::read_by(CheckpointThreads::begin()));
     let mut broken = None;
     let name = checkpoint::name(wanted);
     let read = read(store, &name, |bytes| {

@@ -3,6 +3,7 @@
 //! [`core`] decides everything and does nothing; the rest of this crate does what it asks for, on a NATS broker. One task
 //! owns the core (`shell`); one answers queries from the snapshots that the core shows (`queries`).
 
+pub mod checkpoint_threads;
 pub mod core;
 
 mod broker_api;

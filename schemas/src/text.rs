@@ -49,9 +49,10 @@ pub(crate) fn hash(text: &str) -> usize {
         hash = (hash ^ u64::from_le_bytes(*word)).wrapping_mul(0x0000_0100_0000_01b3);
         hash ^= hash >> 32;
     }
-    for byte in rest {
-        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    }
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    hash = (hash ^ u64::from_le_bytes(last)).wrapping_mul(0x0000_0100_0000_01b3);
+    hash ^= hash >> 32;
     (hash ^ (hash >> 29)) as usize
 }
 

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
+use muster_registry::checkpoint_threads::CheckpointThreads;
 use muster_registry::core::catalog::Catalog;
 use muster_registry::core::catalog::checkpoint::{Checkpoint, Restoring};
 use muster_registry::core::io::Record;
@@ -15,7 +16,7 @@ use muster_schemas::heartbeat::Heartbeat;
 use muster_schemas::{AgentId, Digest, EpochId, FOLD_VERSION, ReplicaId, Subjects, Timestamp};
 
 use super::Context;
-use crate::measure::resident_bytes;
+use crate::measure::{cpu_seconds, resident_bytes};
 use crate::payload::{SESSION, agent, event, fleet_digest, fleet_member, subjects};
 use crate::report::{MUSTER, Report};
 
@@ -51,7 +52,7 @@ pub(crate) fn measure(instances: usize) -> Result<()> {
 
     let json = held.json_bytes();
     say("JSON each", json / instances as f64, "bytes", instances);
-    say("heartbeat", held.heartbeats(instances), "ns/op", BEATS);
+    say("heartbeat", held.heartbeats(instances)?, "ns/op", BEATS);
     say("change", held.changes(instances)?, "ns/op", CHANGES);
 
     let checkpoint = Checkpoint::of(&held.catalog, None).context("no log is in force")?;
@@ -90,8 +91,8 @@ pub(crate) fn restore(instances: usize) -> Result<()> {
     let path = std::env::var_os(RESTORE).context("no checkpoint is named")?;
     let mut file = std::io::BufReader::with_capacity(128 * 1024, std::fs::File::open(path)?);
     let empty = resident_bytes(std::process::id())?;
-    let began = Instant::now();
-    let mut restoring = Restoring::new();
+    let (began, cpu_before) = (Instant::now(), cpu_seconds(std::process::id())?);
+    let mut restoring = Restoring::read_by(CheckpointThreads::begin());
     loop {
         let bytes = std::io::BufRead::fill_buf(&mut file)?;
         if bytes.is_empty() {
@@ -106,6 +107,8 @@ pub(crate) fn restore(instances: usize) -> Result<()> {
     let mut leases = Leases::new(subjects(), &replica);
     leases.rebuild(checkpoint.catalog());
     say("start from checkpoint", began.elapsed().as_secs_f64(), "s", instances);
+    let cpu = cpu_seconds(std::process::id())? - cpu_before;
+    say("start from checkpoint, processor", cpu, "s", instances);
     let memory = resident_bytes(std::process::id())? - empty;
     say("memory each", memory / instances as f64, "bytes", instances);
     let beyond = (memory - number("MUSTER_BENCH_JSON_BYTES")) / instances as f64;
@@ -155,16 +158,16 @@ impl<'a> Held<'a> {
         folded.change.is_some()
     }
 
-    /// Seconds that folding took; making the events is not counted.
+    /// Seconds of processor time that folding took; making the events is not counted.
     fn register_all(&mut self, instances: usize) -> Result<f64> {
         let mut seconds = 0.0;
         for from in (0..instances).step_by(1_000) {
             let events: Vec<_> = (from..from + 1_000).map(|number| event(fleet_member(number, 1))).collect();
-            let began = Instant::now();
+            let began = thread_seconds()?;
             for (subject, bytes) in &events {
                 anyhow::ensure!(self.fold(subject, bytes), "a registration made no change");
             }
-            seconds += began.elapsed().as_secs_f64();
+            seconds += thread_seconds()? - began;
         }
         Ok(seconds)
     }
@@ -174,7 +177,7 @@ impl<'a> Held<'a> {
         instances.map(|instance| serde_json::to_vec(instance).map_or(0, |bytes| bytes.len()) as f64).sum()
     }
 
-    /// Nanoseconds for folding one change.
+    /// Nanoseconds of processor time for folding one change.
     fn changes(&mut self, instances: usize) -> Result<f64> {
         let events: Vec<_> = scattered(instances, CHANGES)
             .enumerate()
@@ -182,15 +185,15 @@ impl<'a> Held<'a> {
                 event(crate::payload::Subject { number: index, ..fleet_member(number, 2 + index as u64) })
             })
             .collect();
-        let began = Instant::now();
+        let began = thread_seconds()?;
         for (subject, bytes) in &events {
             self.fold(subject, bytes);
         }
-        Ok(began.elapsed().as_nanos() as f64 / CHANGES as f64)
+        Ok((thread_seconds()? - began) * 1e9 / CHANGES as f64)
     }
 
-    /// Nanoseconds for one heartbeat.
-    fn heartbeats(&mut self, instances: usize) -> f64 {
+    /// Nanoseconds of processor time for one heartbeat.
+    fn heartbeats(&mut self, instances: usize) -> Result<f64> {
         let agents = instances / 10;
         let digests: Vec<Digest> = (0..agents).map(fleet_digest).collect();
         let beat = |number: usize, counter: u64| Heartbeat {
@@ -213,15 +216,22 @@ impl<'a> Held<'a> {
             })
             .collect();
         let position = self.catalog.position();
-        let began = Instant::now();
+        let began = thread_seconds()?;
         let mut taken = 0_usize;
         for (subject, payload) in &beats {
             let heard = self.leases.hear(1_000, Timestamp::from_ms(1), position, subject, payload);
             taken += usize::from(matches!(heard, Heard::Beat(_)));
         }
         assert_eq!(taken, BEATS, "heartbeats were not taken");
-        began.elapsed().as_nanos() as f64 / BEATS as f64
+        Ok((thread_seconds()? - began) * 1e9 / BEATS as f64)
     }
+}
+
+/// Processor time of this thread, in seconds: what one thread does alone costs the same whoever else is on the machine.
+fn thread_seconds() -> Result<f64> {
+    let schedule = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    let nanoseconds: f64 = schedule.split(' ').next().context("an empty schedstat")?.parse()?;
+    Ok(nanoseconds * 1e-9)
 }
 
 /// Numbers below `below` in an order that no cache foresees, the same in every run.

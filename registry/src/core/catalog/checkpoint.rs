@@ -5,6 +5,8 @@
 //! revision does not follow from their instances (`["<service>",<revision>]`), then all entries in canonical order, each as
 //! its last sequence (eight bytes, big-endian) and its canonical bytes. The same catalog always gives the same bytes.
 
+mod gathering;
+mod reading;
 mod restore;
 mod write;
 
@@ -12,6 +14,7 @@ use muster_schemas::pulse::CatalogState;
 use muster_schemas::{Digest, EpochId, Revision, Timestamp};
 use serde::{Deserialize, Serialize};
 
+pub use reading::{Batch, ReadBatch, Readers};
 pub use restore::Restoring;
 pub use write::Written;
 

@@ -7,6 +7,7 @@ use muster_schemas::agent::instance_key;
 use muster_schemas::{AgentId, Instance, InstanceId, ServiceName};
 
 use super::Catalog;
+use super::write::filled;
 
 /// Others named on one change, and agents told of it: a default address that a whole fleet registers must not make
 /// every change name the whole fleet.
@@ -37,8 +38,14 @@ fn addresses(instance: &Instance) -> BTreeSet<Address<'_>> {
     endpoints.filter_map(|endpoint| Some((endpoint.host.as_deref()?, endpoint.port?))).collect()
 }
 
-fn hashes(instance: &Instance) -> BTreeSet<u64> {
-    addresses(instance).into_iter().map(address_hash).collect()
+/// In order, each once.
+fn hashes(instance: &Instance) -> Vec<u64> {
+    let endpoints = instance.registration.endpoints.iter();
+    let addresses = endpoints.filter_map(|endpoint| Some((endpoint.host.as_deref()?, endpoint.port?)));
+    let mut hashes: Vec<u64> = addresses.map(address_hash).collect();
+    hashes.sort_unstable();
+    hashes.dedup();
+    hashes
 }
 
 /// FNV-1a-64: the same in every process, unlike the standard library's hashes.
@@ -49,6 +56,47 @@ fn address_hash((host, port): Address<'_>) -> u64 {
 
 fn key(instance: &Instance) -> Key {
     (instance.service().clone(), instance.id().clone())
+}
+
+/// The claims of many instances, before they are put in order.
+#[derive(Debug, Default)]
+pub(super) struct ClaimList(Vec<(u64, Claim)>);
+
+impl ClaimList {
+    pub(super) fn add(&mut self, instance: &Instance) {
+        self.0.extend(hashes(instance).into_iter().map(|hash| (hash, Claim::One(key(instance)))));
+    }
+
+    /// The same as if each instance had made its claims in turn.
+    pub(super) fn into_claims(self) -> Claims {
+        let Self(mut all) = self;
+        all.sort_unstable_by_key(|(hash, _)| *hash);
+        all.dedup_by(|(hash, next), (kept_hash, kept)| {
+            if let (true, Claim::One(key)) = (hash == kept_hash, next) {
+                kept.add(key.clone());
+            }
+            hash == kept_hash
+        });
+        let shared = all.iter().filter(|(_, claim)| matches!(claim, Claim::Many(_))).count();
+        Claims { by_hash: filled(all), shared }
+    }
+}
+
+impl Claim {
+    /// Whether it has become one of many by this.
+    fn add(&mut self, key: Key) -> bool {
+        match self {
+            Self::Many(keys) => {
+                keys.insert(key);
+                false
+            }
+            Self::One(first) if *first == key => false,
+            Self::One(first) => {
+                *self = Self::Many(Box::new([first.clone(), key].into_iter().collect()));
+                true
+            }
+        }
+    }
 }
 
 impl Claims {
@@ -83,17 +131,7 @@ impl Claims {
             None => {
                 self.by_hash.insert(hash, Claim::One(key));
             }
-            Some(Claim::Many(keys)) => {
-                keys.insert(key);
-            }
-            Some(claim) => {
-                if let Claim::One(first) = claim
-                    && *first != key
-                {
-                    *claim = Claim::Many(Box::new([first.clone(), key].into_iter().collect()));
-                    self.shared += 1;
-                }
-            }
+            Some(claim) => self.shared += usize::from(claim.add(key)),
         }
     }
 

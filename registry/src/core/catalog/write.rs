@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use muster_schemas::entry::{Entry, Evidence, Intent, IntentKind, Tombstone};
 use muster_schemas::event::Sender;
 use muster_schemas::instance::Maintenance;
@@ -68,14 +69,6 @@ impl Catalog {
     /// Puts an entry in place of whatever is held under its name. `revision`: the service's, if consumers hear of it.
     pub(super) fn put(&mut self, held: Held, last_sequence: u64, revision: Option<u64>) {
         self.put_slot(Slot::new(held, last_sequence), revision);
-    }
-
-    /// Puts a slot that a checkpoint holds. Its service's revision is the largest that its instances show.
-    pub(super) fn put_restored(&mut self, slot: Slot) {
-        let shown = slot.held.live().map(|instance| instance.modified_revision);
-        let service = self.services.get(&slot.held.vouching().service);
-        let revision = shown.filter(|shown| service.is_none_or(|service| *shown > service.revision));
-        self.put_slot(slot, revision);
     }
 
     fn put_slot(&mut self, slot: Slot, revision: Option<u64>) {
@@ -314,6 +307,22 @@ impl Catalog {
             }
         }
     }
+}
+
+/// A tree of what is in order already, with full leaves. One after the other, each split would leave half a leaf behind that
+/// nothing comes to; so every second one goes first, and the others fill what they left.
+pub(super) fn filled<K: Ord + Clone, V: Clone>(ordered: Vec<(K, V)>) -> OrdMap<K, V> {
+    let mut tree = OrdMap::new();
+    let mut others = Vec::with_capacity(ordered.len() / 2);
+    for (place, (key, value)) in ordered.into_iter().enumerate() {
+        if place % 2 == 0 {
+            tree.insert(key, value);
+        } else {
+            others.push((key, value));
+        }
+    }
+    tree.extend(others);
+    tree
 }
 
 pub(super) fn intent_key(intent: &Intent) -> IntentKey {

@@ -129,6 +129,8 @@ impl Agent {
     pub(super) fn session_mut(&mut self, id: SessionId) -> &mut Session {
         let place = self.sessions.iter().position(|session| session.id == id);
         let place = place.unwrap_or_else(|| {
+            // Nearly always the only one.
+            self.sessions.reserve_exact(1);
             self.sessions.push(Session { id, digest: Digest::ZERO, leases: 0, counter: 0, heard: None });
             self.sessions.len() - 1
         });

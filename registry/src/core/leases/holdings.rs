@@ -31,10 +31,20 @@ impl Leases {
     /// Follows another catalog from here on, as after starting from a checkpoint. Whoever was heard stays heard.
     pub fn rebuild(&mut self, catalog: &Catalog) {
         self.drop_leases();
-        for (_, service) in catalog.services() {
-            for instance in service.instances() {
-                self.replace(None, Some(instance), None);
-            }
+        let instances = usize::try_from(catalog.instances_count()).unwrap_or(0);
+        self.leases.reserve_exact(instances);
+        self.by_name.reserve(instances, |_| 0);
+        // Neighbours are often of one agent.
+        let mut last: Option<(&AgentId, u32)> = None;
+        let all = catalog.services().flat_map(|(_, service)| service.instances());
+        for instance in all.filter(|instance| !instance.is_static()) {
+            let agent = &instance.vouching().agent;
+            let index = match last {
+                Some((known, index)) if known == agent => index,
+                _ => self.agent_index(agent),
+            };
+            last = Some((agent, index));
+            self.add_lease_of(index, instance, None);
         }
     }
 
@@ -80,12 +90,18 @@ impl Leases {
     }
 
     fn add_lease(&mut self, instance: &Arc<Instance>, sequence: Option<u64>) {
+        let agent_index = self.agent_index(&instance.vouching().agent);
+        self.add_lease_of(agent_index, instance, sequence);
+    }
+
+    fn agent_index(&mut self, agent: &AgentId) -> u32 {
+        let known = self.by_token.get(agent.token().as_str()).copied();
+        known.unwrap_or_else(|| self.add_agent(agent.clone()))
+    }
+
+    fn add_lease_of(&mut self, agent_index: u32, instance: &Arc<Instance>, sequence: Option<u64>) {
         let vouching = instance.vouching();
-        let agent_index = self
-            .by_token
-            .get(vouching.agent.token().as_str())
-            .copied()
-            .unwrap_or_else(|| self.add_agent(vouching.agent.clone()));
+        let digest = digest_of(instance);
         let index = self.free_leases.pop().unwrap_or_else(|| {
             self.leases.push(None);
             u32::try_from(self.leases.len() - 1).unwrap_or(u32::MAX)
@@ -96,7 +112,6 @@ impl Leases {
         if agent.leases.is_empty() {
             self.strangers -= 1;
         }
-        let digest = digest_of(instance);
         let session = agent.session_mut(vouching.session);
         session.digest = session.digest.plus(digest);
         session.leases += 1;

@@ -4,15 +4,12 @@
 
 use std::sync::Arc;
 
-use muster_schemas::entry::Entry;
-use muster_schemas::{Digest, ServiceName};
+use muster_schemas::ServiceName;
 use sha2::{Digest as _, Sha256};
 
-use super::{
-    CHECKSUM_BYTES, Checkpoint, CheckpointError, FORMAT_VERSION, FRAME_BYTES_MAX, Header, MAGIC, SEQUENCE_BYTES,
-    Written,
-};
-use crate::core::catalog::service::{Held, Slot};
+use super::gathering::Gathering;
+use super::reading::{Readers, Reading};
+use super::{CHECKSUM_BYTES, Checkpoint, CheckpointError, FORMAT_VERSION, FRAME_BYTES_MAX, Header, MAGIC, Written};
 use crate::core::catalog::{Catalog, Epoch, EventMark, FOLD_VERSIONS};
 
 /// The longest first line that is looked at.
@@ -28,7 +25,8 @@ pub struct Restoring {
     part: Part,
     header: Option<Header>,
     services: Vec<(ServiceName, u64)>,
-    catalog: Catalog,
+    reading: Reading,
+    gathering: Gathering,
     checksum: Option<[u8; CHECKSUM_BYTES]>,
 }
 
@@ -51,6 +49,12 @@ impl Restoring {
         Self::default()
     }
 
+    /// Nothing read yet; entries will be read by these, if there are any, while further bytes are taken in.
+    #[must_use]
+    pub fn read_by(readers: Option<Box<dyn Readers>>) -> Self {
+        Self { reading: Reading::by(readers), ..Self::default() }
+    }
+
     /// Takes in the next bytes.
     ///
     /// # Errors
@@ -65,7 +69,7 @@ impl Restoring {
         }
         held.drain(..used);
         self.held = held;
-        Ok(())
+        self.gather()
     }
 
     /// The end of the bytes.
@@ -77,7 +81,9 @@ impl Restoring {
             return Err(CheckpointError::CutOff { bytes: self.bytes });
         };
         let written = Written { bytes: self.bytes, checksum };
-        let checkpoint = complete(self.catalog, header, self.services)?;
+        self.reading.close();
+        self.gather()?;
+        let checkpoint = complete(self.gathering.finish()?, header, self.services)?;
         Ok((checkpoint, written))
     }
 
@@ -154,7 +160,7 @@ impl Restoring {
                 self.part = Part::Services(left - 1);
             }
             Part::Entries(left) => {
-                self.entry(frame)?;
+                self.reading.put(frame);
                 self.part = Part::Entries(left - 1);
             }
             Part::Line | Part::Checksum | Part::Nothing => {}
@@ -162,27 +168,13 @@ impl Restoring {
         Ok(())
     }
 
-    fn entry(&mut self, frame: &[u8]) -> Result<(), CheckpointError> {
-        let Some((sequence, canonical)) = frame.split_first_chunk::<SEQUENCE_BYTES>() else {
-            return Err(CheckpointError::corrupt("an entry is too short"));
-        };
-        let last_sequence = u64::from_be_bytes(*sequence);
-        let held = match read::<Entry>(canonical, "entry")? {
-            Entry::Intent(intent) => {
-                self.catalog.put_intent(intent);
-                return Ok(());
+    /// Puts together what has been read.
+    fn gather(&mut self) -> Result<(), CheckpointError> {
+        while let Some(read) = self.reading.take() {
+            for entry in read? {
+                self.gathering.put(entry)?;
             }
-            Entry::Instance(mut instance) => {
-                if let Some(instance) = Arc::get_mut(&mut instance) {
-                    self.catalog.share_names(&mut instance.registration.vouching);
-                }
-                Held::Live(instance)
-            }
-            Entry::Tombstone(tombstone) => Held::Gone(tombstone),
-        };
-        // Its bytes are the canonical ones: writing them once more for their digest would only take time.
-        let slot = Slot { held, last_sequence, digest: Digest::of_bytes(canonical) };
-        self.catalog.put_restored(slot);
+        }
         Ok(())
     }
 }
@@ -199,8 +191,11 @@ fn frame(bytes: &[u8]) -> Result<Option<&[u8]>, CheckpointError> {
     Ok(rest.get(..length))
 }
 
-fn read<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8], what: &str) -> Result<T, CheckpointError> {
-    serde_json::from_slice(bytes).map_err(|error| CheckpointError::corrupt(format!("unreadable {what}: {error}")))
+pub(super) fn read<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8], what: &str) -> Result<T, CheckpointError> {
+    let unreadable = |error: &dyn std::fmt::Display| CheckpointError::corrupt(format!("unreadable {what}: {error}"));
+    // That it is text is looked at once, and not again for each string in it.
+    let text = std::str::from_utf8(bytes).map_err(|error| unreadable(&error))?;
+    serde_json::from_str(text).map_err(|error| unreadable(&error))
 }
 
 fn complete(
