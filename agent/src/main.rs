@@ -15,7 +15,10 @@ fn main() -> ExitCode {
     let loaded = Program::new("agent").metrics(meters::docs).load_or_exit::<AgentSettings>();
     loaded.settings.log.start();
     loaded.log_warnings();
-    let ended = tokio::runtime::Runtime::new()
+    // One thread: it waits nearly always, and each more would cost memory on every host.
+    let ended = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
         .map_err(muster_agent::process::agent::AgentError::own)
         .and_then(|runtime| runtime.block_on(launch::run(loaded.settings)));
     let code = ended.unwrap_or_else(|error| {

@@ -1,12 +1,16 @@
 //! Reads the log in order from a sequence on, in batches, over an ephemeral push consumer of its own.
 //!
+//! Opening takes a round trip and is a task; from then on the shell reads by itself, so that an event is handed from the
+//! connection to the core without anybody between them.
+//!
 //! It never mends itself: whatever goes wrong ends it, and the core looks whether the log is still the same before it asks
 //! for another. So a stream that was replaced underneath cannot be mistaken for a quiet one.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::{Client, Message, StatusCode, Subscriber};
 use bytes::Bytes;
+use futures::stream::ReadyChunks;
 use futures::{FutureExt, StreamExt};
 use muster_schemas::{Subjects, Timestamp};
 use serde_json::{Value, json};
@@ -25,11 +29,11 @@ const SILENCE_MAX: Duration = Duration::from_secs(3);
 const INACTIVE: Duration = Duration::from_secs(30);
 const CREATE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a reader delivers.
+/// What a reader says of itself.
 #[derive(Debug)]
 pub(crate) enum Delivery {
-    /// Events, in order.
-    Events { reader: u64, events: Vec<LogEvent> },
+    /// The log can be read from here.
+    Opened { reader: u64, log: OpenLog },
     /// The reader ended.
     Stopped { reader: u64, reason: String },
 }
@@ -45,6 +49,7 @@ pub(crate) struct LogEvent {
 /// A running reader; dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct LogReader {
+    reader: u64,
     task: AbortHandle,
     client: Client,
     delete: String,
@@ -59,8 +64,7 @@ impl Drop for LogReader {
 }
 
 impl LogReader {
-    /// Begins to read. Everything goes to `out`, the end of the reader too; a full `out` holds the reader back, and that
-    /// in turn the broker.
+    /// Begins to open the log; what comes of it goes to `out`.
     pub(crate) fn start(
         client: &Client,
         subjects: &Subjects,
@@ -70,56 +74,68 @@ impl LogReader {
     ) -> Self {
         let (stream, name) = (subjects.stream_name(), format!("muster-{:016x}", rand::random::<u64>()));
         let delete = subject(&format!("CONSUMER.DELETE.{stream}.{name}"));
-        let reading = read(client.clone(), stream, name, from_sequence, reader, out.clone());
+        let for_task = client.clone();
         let task = tokio::spawn(async move {
-            let reason = reading.await;
+            let delivery = match consume(&for_task, &stream, &name, from_sequence).await {
+                Ok(messages) => Delivery::Opened { reader, log: OpenLog::new(for_task, messages) },
+                Err(reason) => Delivery::Stopped { reader, reason },
+            };
             // Nobody left to tell: the shell ends.
-            let _ = out.send(Delivery::Stopped { reader, reason }).await;
+            let _ = out.send(delivery).await;
         });
-        Self { task: task.abort_handle(), client: client.clone(), delete }
+        Self { reader, task: task.abort_handle(), client: client.clone(), delete }
+    }
+
+    /// By which the core knows it.
+    pub(crate) fn number(&self) -> u64 {
+        self.reader
     }
 }
 
-/// Reads until something is wrong, and says what.
-async fn read(
+/// A log that is being read. Whoever does not ask for more holds back the broker, which waits for an answer to its flow
+/// control after at most 32 MiB.
+#[derive(Debug)]
+pub(crate) struct OpenLog {
     client: Client,
-    stream: String,
-    name: String,
-    from_sequence: u64,
-    reader: u64,
-    out: mpsc::Sender<Delivery>,
-) -> String {
-    let messages = match consume(&client, &stream, &name, from_sequence).await {
-        Ok(messages) => messages,
-        Err(reason) => return reason,
-    };
-    let mut messages = messages.ready_chunks(BATCH_MAX);
-    let mut delivered = 0;
-    loop {
-        let chunk = match tokio::time::timeout(SILENCE_MAX, messages.next()).await {
-            Ok(Some(chunk)) => chunk,
-            Ok(None) => return "the connection was closed".into(),
-            Err(_) => return format!("the broker was silent for {} s", SILENCE_MAX.as_secs()),
-        };
-        let mut events = Vec::with_capacity(chunk.len());
-        let mut trouble = None;
-        for message in chunk {
-            match take(&client, message, &mut delivered).await {
+    messages: ReadyChunks<Subscriber>,
+    delivered: u64,
+    heard: Instant,
+}
+
+impl OpenLog {
+    fn new(client: Client, messages: Subscriber) -> Self {
+        Self { client, messages: messages.ready_chunks(BATCH_MAX), delivered: 0, heard: Instant::now() }
+    }
+
+    /// The next messages, for [`OpenLog::read`]; none when the connection was closed. Nothing is lost if it is not waited for
+    /// to its end.
+    pub(crate) async fn next(&mut self) -> Option<Vec<Message>> {
+        self.messages.next().await
+    }
+
+    /// The events among them, in order; and what is wrong, if something is.
+    pub(crate) async fn read(&mut self, messages: Vec<Message>) -> (Vec<LogEvent>, Result<(), String>) {
+        self.heard = Instant::now();
+        let mut events = Vec::with_capacity(messages.len());
+        for message in messages {
+            match take(&self.client, message, &mut self.delivered).await {
                 Ok(Some(event)) => events.push(event),
                 Ok(None) => {}
-                Err(reason) => {
-                    trouble = Some(reason);
-                    break;
-                }
+                Err(reason) => return (events, Err(reason)),
             }
         }
-        if !events.is_empty() && out.send(Delivery::Events { reader, events }).await.is_err() {
-            return "nobody reads any more".into();
-        }
-        if let Some(reason) = trouble {
-            return reason;
-        }
+        (events, Ok(()))
     }
+
+    /// Whether nothing has come for so long that the consumer must be gone. What waits to be read has come.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.heard.elapsed() > SILENCE_MAX
+    }
+}
+
+/// What is said of a log that is silent.
+pub(crate) fn silence() -> String {
+    format!("the broker was silent for {} s", SILENCE_MAX.as_secs())
 }
 
 /// Subscribes, then creates the consumer that delivers there.
@@ -227,8 +243,8 @@ mod tests {
     const QUIET: Duration = Duration::from_millis(100);
     const EVENTS: u64 = 3_000;
 
-    /// A broker with a log, and what reads it: with room for so many batches, and for so many messages of the broker.
-    async fn reader(batches: usize, messages: usize) -> (NatsServer, LogReader, mpsc::Receiver<Delivery>) {
+    /// A broker with a log, and that log open, which nobody reads yet: with room for so many messages of the broker.
+    async fn unread(messages: usize) -> (NatsServer, LogReader, OpenLog) {
         let broker = NatsServer::start().await;
         let subjects = Subjects::new(Prefix::default(), Namespace::default());
         let writer = broker.connect().await;
@@ -242,52 +258,52 @@ mod tests {
         };
         tokio::time::timeout(SOON, stored).await.expect("everything is stored");
         let client = broker.connect_with(ConnectOptions::new().subscription_capacity(messages)).await;
-        let (out, delivered) = mpsc::channel(batches);
+        let (out, mut delivered) = mpsc::channel(1);
         let reader = LogReader::start(&client, &subjects, 7, 1, out);
+        let delivery = tokio::time::timeout(SOON, delivered.recv()).await.expect("it is opened");
+        let Some(Delivery::Opened { reader: 7, log }) = delivery else { panic!("{delivery:?}") };
         let held_back = async {
             let (mut look, mut before) = (tokio::time::interval(QUIET), 0);
             loop {
                 look.tick().await;
                 let received = client.statistics().in_messages.load(Ordering::Relaxed);
-                if delivered.len() == batches && received == before {
+                if received == before {
                     break;
                 }
                 before = received;
             }
         };
         tokio::time::timeout(SOON, held_back).await.expect("nothing is taken, so nothing more comes");
-        (broker, reader, delivered)
+        (broker, reader, log)
     }
 
-    /// The sequences that come, in order, until all have or the reader ends; with why it did.
-    async fn read_all(delivered: &mut mpsc::Receiver<Delivery>) -> (u64, Option<String>) {
+    /// The last sequence that comes, all before it in order; with why there is no more, if there is none.
+    async fn read_all(log: &mut OpenLog) -> (u64, Option<String>) {
         let mut last = 0;
         while last < EVENTS {
-            let delivery = tokio::time::timeout(SOON, delivered.recv()).await.expect("it goes on");
-            match delivery.expect("the reader says how it ends") {
-                Delivery::Events { reader, events } => {
-                    assert_eq!(reader, 7);
-                    for event in events {
-                        assert_eq!(event.sequence, last + 1);
-                        last = event.sequence;
-                    }
-                }
-                Delivery::Stopped { reason, .. } => return (last, Some(reason)),
+            let messages = tokio::time::timeout(SOON, log.next()).await.expect("it goes on").expect("it is open");
+            let (events, outcome) = log.read(messages).await;
+            for event in events {
+                assert_eq!(event.sequence, last + 1);
+                last = event.sequence;
+            }
+            if let Err(reason) = outcome {
+                return (last, Some(reason));
             }
         }
         (last, None)
     }
 
     #[tokio::test]
-    async fn batches_that_nobody_takes_hold_the_reader_back_and_no_event_is_lost() {
-        let (_broker, _reader, mut delivered) = reader(2, 65_536).await;
-        assert_eq!(read_all(&mut delivered).await, (EVENTS, None));
+    async fn a_log_that_nobody_reads_waits_and_no_event_is_lost() {
+        let (_broker, _reader, mut log) = unread(65_536).await;
+        assert_eq!(read_all(&mut log).await, (EVENTS, None));
     }
 
     #[tokio::test]
     async fn a_reader_that_has_lost_messages_ends_before_the_gap_and_says_how_many_are_missing() {
-        let (_broker, _reader, mut delivered) = reader(1, 16).await;
-        let (last, reason) = read_all(&mut delivered).await;
+        let (_broker, _reader, mut log) = unread(16).await;
+        let (last, reason) = read_all(&mut log).await;
         let reason = reason.expect("it has no room for that many");
         assert!(last < EVENTS && reason.ends_with("events were lost on the way"), "{last}: {reason}");
     }

@@ -10,6 +10,7 @@ mod replies;
 mod service_api;
 mod subscriptions;
 mod waiting;
+mod window;
 
 #[cfg(test)]
 pub(crate) use encoding::tests::catalog as catalog_of;
@@ -35,6 +36,7 @@ use service_api::ServiceApi;
 use subscriptions::{Subscriptions, Topic};
 use waiting::Waiting;
 pub use waiting::is_met;
+pub(crate) use window::{View, Window, window};
 
 use crate::clock::Clock;
 use crate::core::replica::Snapshot;
@@ -74,7 +76,7 @@ pub(crate) struct Queries {
     settings: QuerySettings,
     clock: Clock,
     client: Client,
-    snapshots: watch::Receiver<Arc<Snapshot>>,
+    view: View,
     snapshot: Arc<Snapshot>,
     statuses: mpsc::Sender<StatusRequest>,
     shown: Shown,
@@ -104,14 +106,14 @@ impl Queries {
         settings: QuerySettings,
         clock: Clock,
         client: Client,
-        snapshots: watch::Receiver<Arc<Snapshot>>,
+        mut view: View,
         (statuses, past): (mpsc::Sender<StatusRequest>, PastLink),
         shown: Shown,
     ) -> Result<Self, RegistryError> {
         let api = ServiceApi::new(&settings.subjects, &settings.replica, settings.started_at);
         let mut subscriptions = Subscriptions::new(&client, &settings.subjects, &settings.replica);
         subscriptions.join_always(&api).await?;
-        let snapshot = Arc::clone(&snapshots.borrow());
+        let snapshot = view.newest();
         Ok(Self {
             answering: Answering::new(&settings.subjects, &settings.replica, settings.cursor_period_ms),
             snapshot,
@@ -119,7 +121,7 @@ impl Queries {
             settings,
             clock,
             client,
-            snapshots,
+            view,
             statuses,
             shown,
             subscriptions,
@@ -143,10 +145,13 @@ impl Queries {
                     Some((topic, message)) => self.take_batch(topic, message).await,
                     None => return Err(RegistryError::Closed { connection: "queries".into() }),
                 },
-                Ok(()) = self.snapshots.changed() => self.take_snapshot().await,
+                true = self.view.changed() => self.take_snapshot().await,
                 Some(told) = self.past.told.recv() => self.take_told(told).await,
                 () = tokio::time::sleep_until(deadline) => self.give_up_waiting().await,
-                _ = looks.tick() => self.join_or_leave().await?,
+                _ = looks.tick() => {
+                    self.take_snapshot().await;
+                    self.join_or_leave().await?;
+                }
             }
         }
         self.finish().await;
@@ -204,11 +209,12 @@ impl Queries {
     }
 
     async fn take_snapshot(&mut self) {
-        self.snapshot = Arc::clone(&self.snapshots.borrow_and_update());
+        self.snapshot = self.view.newest();
         let (epoch, revision) = (self.snapshot.epoch, self.snapshot.revision);
         for asked in self.waiting.met(epoch, revision) {
             self.answer(asked).await;
         }
+        self.view.wait_for_each(self.waiting.len() > 0);
         // A replica that has just become ready is not made to wait for the next look.
         if self.snapshot.serving != self.subscriptions.is_joined()
             && let Err(error) = self.join_or_leave().await
@@ -226,9 +232,7 @@ impl Queries {
 
     /// Takes what has come, the newest snapshot first, so that whoever asks after a change finds it.
     async fn take_batch(&mut self, topic: Topic, message: Message) {
-        if self.snapshots.has_changed().unwrap_or(false) {
-            self.take_snapshot().await;
-        }
+        self.take_snapshot().await;
         self.take(topic, message).await;
         for _ in 1..BATCH_MAX {
             match self.subscriptions.next().now_or_never() {
@@ -280,6 +284,9 @@ impl Queries {
                     let error = behind(Some(wanted), &self.snapshot);
                     self.refuse(&asked, &error).await;
                 }
+                self.view.wait_for_each(true);
+                // What it waits for may have been shown meanwhile.
+                self.take_snapshot().await;
             }
             _ => self.answer(asked).await,
         }

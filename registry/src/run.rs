@@ -23,13 +23,13 @@ use crate::link_watch::{self, LinkRole};
 use crate::links::{Links, role};
 use crate::metrics::{CoreMetrics, QueryMetrics};
 use crate::proposals;
-use crate::queries::{PastReader, Queries, QuerySettings, Shown};
+use crate::queries::{self, PastReader, Queries, QuerySettings, Shown};
 use crate::settings::RegistrySettings;
 use crate::shell::{Answer, Hands, Shell, Sources, Tools, in_batches};
 use crate::state_file::{StateError, StateFile};
 use crate::stream;
 
-/// Batches of the log that may wait for the core.
+/// Words of readers of the log that may wait for the core: that it is open, that it ended.
 const DELIVERIES_MAX: usize = 4;
 /// Answers that may wait for the core.
 const ANSWERS_MAX: usize = 1_024;
@@ -138,14 +138,14 @@ async fn work(
     if let Some(remembered) = remembered {
         core.remember(remembered);
     }
-    let (snapshots, snapshot) = watch::channel(core.snapshot());
+    let (window, view) = queries::window(core.snapshot());
     let (statuses, status_requests) = mpsc::channel(STATUSES_MAX);
-    let queries = links.queries.client().clone();
+    let client = links.queries.client().clone();
     let shown = Shown { metrics: QueryMetrics::register(metrics), readiness };
     let reading = role(replica, "past").ends_at_disconnect();
     let (reader, past) = PastReader::new(settings.broker.clone(), reading, subjects.clone());
     tasks.spawn(reader.run());
-    let queries = Queries::start(query_settings, clock, queries, snapshot, (statuses, past), shown).await?;
+    let queries = Queries::start(query_settings, clock, client, view, (statuses, past), shown).await?;
 
     let (sources, mut hands, recheck_output) = connect_shell(parts, links, status_requests, tasks).await?;
     hands.keep_state_in(state);
@@ -153,7 +153,7 @@ async fn work(
         clock,
         replica: core,
         hands,
-        snapshots,
+        window,
         effects: Effects::new(),
         recheck_output,
         metrics: CoreMetrics::register(metrics),
@@ -232,7 +232,7 @@ async fn check_stream(output: &Connection, subjects: &Subjects, replicas: Option
 async fn connect_shell(
     parts: &Parts<'_>,
     links: &Links,
-    statuses: mpsc::Receiver<crate::queries::StatusRequest>,
+    statuses: mpsc::Receiver<queries::StatusRequest>,
     tasks: &mut JoinSet<()>,
 ) -> Result<(Sources, Hands, Arc<Notify>), RegistryError> {
     let Parts { settings, subjects, replica, timing, .. } = parts;
@@ -249,9 +249,9 @@ async fn connect_shell(
         heartbeats: in_batches(listen(&links.log, subjects.all_heartbeats()).await?),
         advisories,
         server_answers: in_batches(listen(&links.output, server_inbox.clone()).await?),
-        changes: in_batches(listen(&links.output, subjects.all_changes()).await?),
-        pulses: in_batches(listen(&links.output, subjects.all_pulses()).await?),
+        others: None,
         beacons: in_batches(listen(&links.output, subjects.all_beacons()).await?),
+        log: None,
         deliveries: delivered,
         answers: answered,
         links: changed,

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Message, Subscriber};
-use futures::StreamExt;
 use futures::stream::ReadyChunks;
+use futures::{FutureExt, StreamExt};
 use muster_runtime::stop::Stop;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Interval, MissedTickBehavior};
 
 pub(crate) use hands::{Answer, Hands, Tools};
@@ -18,12 +18,12 @@ pub(crate) use hands::{Answer, Hands, Tools};
 use crate::checkpoint_store::Done;
 use crate::clock::Clock;
 use crate::core::io::{Effects, Input, Record};
-use crate::core::replica::{Replica, Snapshot};
+use crate::core::replica::Replica;
 use crate::error::RegistryError;
 use crate::link_watch::{LinkChange, LinkRole};
-use crate::log_reader::Delivery;
+use crate::log_reader::{self, Delivery, LogEvent, OpenLog};
 use crate::metrics::CoreMetrics;
-use crate::queries::StatusRequest;
+use crate::queries::{StatusRequest, Window};
 
 /// Messages of one subscription that become inputs before effects are performed.
 const INPUTS_MAX: usize = 256;
@@ -36,13 +36,51 @@ pub(crate) struct Sources {
     /// None if the broker does not let this user listen to them.
     pub(crate) advisories: Option<ReadyChunks<Subscriber>>,
     pub(crate) server_answers: ReadyChunks<Subscriber>,
-    pub(crate) changes: ReadyChunks<Subscriber>,
-    pub(crate) pulses: ReadyChunks<Subscriber>,
+    /// What other replicas publish; nobody's while there is none, for the own would come back.
+    pub(crate) others: Option<Others>,
     pub(crate) beacons: ReadyChunks<Subscriber>,
+    /// The log that is being read, and the reader's number.
+    pub(crate) log: Option<(u64, OpenLog)>,
     pub(crate) deliveries: mpsc::Receiver<Delivery>,
     pub(crate) answers: mpsc::Receiver<Answer>,
     pub(crate) links: mpsc::Receiver<LinkChange>,
     pub(crate) statuses: mpsc::Receiver<StatusRequest>,
+}
+
+/// What other replicas send to consumers.
+pub(crate) struct Others {
+    changes: ReadyChunks<Subscriber>,
+    pulses: ReadyChunks<Subscriber>,
+}
+
+impl Others {
+    fn new(changes: Subscriber, pulses: Subscriber) -> Self {
+        Self { changes: in_batches(changes), pulses: in_batches(pulses) }
+    }
+}
+
+/// Messages of other replicas.
+enum Theirs {
+    Changes(Vec<Message>),
+    Pulses(Vec<Message>),
+}
+
+/// The next of what other replicas send; never anything while nobody listens.
+async fn next_of_others(others: &mut Option<Others>) -> Option<Theirs> {
+    let Some(others) = others else { return std::future::pending().await };
+    tokio::select! {
+        Some(messages) = others.changes.next() => Some(Theirs::Changes(messages)),
+        Some(messages) = others.pulses.next() => Some(Theirs::Pulses(messages)),
+        else => None,
+    }
+}
+
+/// The next of the log; never anything while it is not open.
+async fn next_of_log(log: &mut Option<(u64, OpenLog)>) -> Option<Vec<Message>> {
+    match log {
+        Some((_, log)) => log.next().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Cuts a subscription into batches.
@@ -63,7 +101,7 @@ pub(crate) struct Shell {
     pub(crate) clock: Clock,
     pub(crate) replica: Replica,
     pub(crate) hands: Hands,
-    pub(crate) snapshots: watch::Sender<Arc<Snapshot>>,
+    pub(crate) window: Window,
     pub(crate) effects: Effects,
     /// Asks for another round trip over the output connection.
     pub(crate) recheck_output: Arc<Notify>,
@@ -114,8 +152,11 @@ impl Shell {
             _ = ticks.tick() => {
                 let (wall, random) = (self.clock.wall(), rand::random());
                 self.step(Input::Tick { wall, random });
+                self.look_for_silence(sources).await;
+                self.listen_to_others(sources).await;
                 self.show_metrics();
             }
+            messages = next_of_log(&mut sources.log) => self.read_log(sources, messages).await,
             Some(change) = sources.links.recv() => return self.link(change),
             messages = sources.heartbeats.next() => match messages {
                 Some(messages) => self.each(&messages, |message| Input::Heartbeat {
@@ -130,13 +171,15 @@ impl Shell {
             Some(messages) = sources.server_answers.next() => {
                 self.each(&messages, |message| Input::ServerAnswered(&message.payload));
             }
-            Some(messages) = sources.changes.next() => self.each(&messages, |message| Input::ChangeHeard(&message.payload)),
-            Some(messages) = sources.pulses.next() => self.each(&messages, |message| Input::PulseHeard(&message.payload)),
+            Some(theirs) = next_of_others(&mut sources.others) => match theirs {
+                Theirs::Changes(messages) => self.each(&messages, |message| Input::ChangeHeard(&message.payload)),
+                Theirs::Pulses(messages) => self.each(&messages, |message| Input::PulseHeard(&message.payload)),
+            },
             messages = sources.beacons.next() => match messages {
                 Some(messages) => self.each(&messages, |message| Input::BeaconHeard(&message.payload)),
                 None => return Some(End::Closed(LinkRole::Output)),
             },
-            Some(delivery) = sources.deliveries.recv() => self.deliver(&delivery),
+            Some(delivery) = sources.deliveries.recv() => self.deliver(sources, delivery),
             Some(answer) = sources.answers.recv() => self.answer(&answer),
             Some(request) = sources.statuses.recv() => {
                 // Whoever asked may have given up.
@@ -171,24 +214,72 @@ impl Shell {
         }
     }
 
-    fn deliver(&mut self, delivery: &Delivery) {
+    fn deliver(&mut self, sources: &mut Sources, delivery: Delivery) {
         match delivery {
-            Delivery::Events { reader, events } => {
-                for event in events {
-                    let record = Record {
-                        sequence: event.sequence,
-                        at: event.at,
-                        subject: event.message.subject.as_str(),
-                        payload: &event.message.payload,
-                    };
-                    self.step(Input::Record { reader: *reader, record });
+            // One that the core no longer wants was told so late that it still came.
+            Delivery::Opened { reader, log } if self.hands.reads(reader) => sources.log = Some((reader, log)),
+            Delivery::Opened { .. } => {}
+            Delivery::Stopped { reader, reason } => self.reader_stopped(reader, &reason),
+        }
+    }
+
+    fn reader_stopped(&mut self, reader: u64, reason: &str) {
+        tracing::debug!(reader, reason, "the log reader ended");
+        self.step(Input::ReaderStopped { reader, reason });
+    }
+
+    async fn read_log(&mut self, sources: &mut Sources, messages: Option<Vec<Message>>) {
+        let Some((reader, mut log)) = sources.log.take() else { return };
+        if !self.hands.reads(reader) {
+            return;
+        }
+        let Some(messages) = messages else {
+            return self.reader_stopped(reader, "the connection was closed");
+        };
+        let (events, outcome) = log.read(messages).await;
+        for event in &events {
+            self.take_event(reader, event);
+        }
+        match outcome {
+            Ok(()) => sources.log = Some((reader, log)),
+            Err(reason) => self.reader_stopped(reader, &reason),
+        }
+    }
+
+    fn take_event(&mut self, reader: u64, event: &LogEvent) {
+        let record = Record {
+            sequence: event.sequence,
+            at: event.at,
+            subject: event.message.subject.as_str(),
+            payload: &event.message.payload,
+        };
+        self.step(Input::Record { reader, record });
+    }
+
+    /// Ends a log that says nothing any more, and one that was put away.
+    async fn look_for_silence(&mut self, sources: &mut Sources) {
+        let Some((reader, log)) = &mut sources.log else { return };
+        let reader = *reader;
+        if !self.hands.reads(reader) {
+            sources.log = None;
+        } else if log.is_silent() {
+            match log.next().now_or_never() {
+                Some(messages) => self.read_log(sources, messages).await,
+                None => {
+                    sources.log = None;
+                    self.reader_stopped(reader, &log_reader::silence());
                 }
             }
-            Delivery::Stopped { reader, reason } => {
-                tracing::debug!(reader, reason, "the log reader ended");
-                self.step(Input::ReaderStopped { reader: *reader, reason });
-            }
         }
+    }
+
+    /// Listens to what is published as soon as, and as long as, somebody else may publish.
+    async fn listen_to_others(&mut self, sources: &mut Sources) {
+        let wanted = self.replica.has_peers();
+        if wanted == sources.others.is_some() {
+            return;
+        }
+        sources.others = if wanted { self.hands.listen_to_others().await } else { None };
     }
 
     fn answer(&mut self, answer: &Answer) {
@@ -248,7 +339,7 @@ impl Shell {
     /// Shows what the core knows now, then does what it asks for.
     async fn settle(&mut self) {
         if self.replica.snapshot_changed() {
-            self.snapshots.send_replace(self.replica.snapshot());
+            self.window.show(self.replica.snapshot());
         }
         if !self.hands.perform(self.effects.drain()).await {
             self.step(Input::PublishConnected(false));
