@@ -192,7 +192,7 @@ fn integration() -> Result<Outcome> {
 }
 
 /// How many histories are enough to pass.
-const HISTORIES: &str = "50000";
+const HISTORIES: &str = "100000";
 
 /// Optimised, or it would take an hour.
 fn simulation() -> Result<Outcome> {

@@ -200,8 +200,8 @@ impl Leases {
 
     /// In a cluster this replica may be on the wrong side of a cut: that it does not hear a server now does not count towards
     /// the limit for those that are unreachable, and agents may go to other servers unnoticed.
-    pub fn astray(&mut self) {
-        self.servers.astray(self.clock.now());
+    pub fn astray(&mut self, now_ms: u64) {
+        self.servers.astray(now_ms, self.clock.now());
     }
 
     /// Whether a broker server that agents are on has been silent for so long that it should be asked.
@@ -216,6 +216,14 @@ impl Leases {
     pub fn server_heard_since(&self, agent: &AgentId, ms: u64, mark: u64) -> bool {
         let view = self.agent(agent);
         self.servers.heard_since(view.and_then(|view| view.agent.server_by(&self.servers)), ms, mark)
+    }
+
+    /// Whether an agent's broker server was heard within so many milliseconds before now. On a single broker a mark is enough
+    /// afterwards.
+    #[must_use]
+    pub fn server_heard_within(&self, agent: &AgentId, now_ms: u64, within_ms: u64) -> bool {
+        let view = self.agent(agent);
+        self.servers.heard_within(view.and_then(|view| view.agent.server_by(&self.servers)), now_ms, within_ms)
     }
 
     /// Names of the broker servers that were heard in the last two seconds, in order.

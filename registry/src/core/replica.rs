@@ -17,6 +17,7 @@ mod liveness;
 mod locating;
 mod minting;
 pub mod peers;
+mod probing;
 mod proposals;
 mod proposing;
 mod publishing;
@@ -113,7 +114,7 @@ pub struct Replica {
     liveness: Liveness,
     unreachable: Unreachable,
     removal_lines: RemovalLines,
-    next_ask_servers_ms: u64,
+    asked_servers_ms: Option<u64>,
     proposals: Proposals,
     wishes: Wishes,
     serving: bool,
@@ -177,7 +178,7 @@ impl Replica {
             liveness: Liveness::new(now_ms, &settings),
             unreachable: Unreachable::default(),
             removal_lines: RemovalLines::default(),
-            next_ask_servers_ms: now_ms,
+            asked_servers_ms: None,
             proposals: Proposals::default(),
             wishes: Wishes::default(),
             serving: false,

@@ -27,8 +27,8 @@ pub(super) struct Agent {
     /// The server that it named last, and for how long that had been unreachable in all by then.
     pub(super) server: Option<u32>,
     pub(super) unreachable_before_ms: u64,
-    /// What the lease clock showed when it was named.
-    pub(super) server_named_at: u64,
+    /// When it was named.
+    pub(super) server_named_ms: u64,
     /// The heartbeat that named it: life and counter.
     pub(super) server_named_by: Option<(SessionId, u64)>,
     /// The connection that its last heartbeat came over: server id, client id.
@@ -106,7 +106,7 @@ impl Agent {
             last_event: 0,
             server: None,
             unreachable_before_ms: 0,
-            server_named_at: 0,
+            server_named_ms: 0,
             server_named_by: None,
             connection: None,
             disconnected: None,
@@ -118,7 +118,7 @@ impl Agent {
 
     /// The server that it is on, as far as that is known.
     pub(super) fn server_by(&self, servers: &Servers) -> Option<u32> {
-        self.server.filter(|_| servers.still_holds(self.server_named_at))
+        self.server.filter(|_| servers.still_holds(self.server_named_ms))
     }
 
     pub(super) fn session(&self, id: SessionId) -> Option<&Session> {

@@ -166,7 +166,9 @@ impl Leases {
                 continue;
             };
             let name = lease.instance.vouching();
-            if !reply.incarnations.contains_key(&instance_key(&name.service, &name.instance)) {
+            // Of two processes under one agent id the earlier one may list it as it was before the later one registered it.
+            let listed = reply.incarnations.get(&instance_key(&name.service, &name.instance));
+            if listed.is_none_or(|(incarnation, _)| *incarnation < name.incarnation) {
                 unlisted.push(Arc::clone(&lease.instance));
                 continue;
             }

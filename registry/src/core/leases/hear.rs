@@ -197,7 +197,7 @@ impl Leases {
         if let Some((Text(server), Text(server_id), _)) = &spoken.conn {
             agent.server = self.servers.hear(now_ms, clock, (server, server_id), agent.server);
             agent.unreachable_before_ms = self.servers.limit(agent.server).map_or(0, |limit| limit.unreachable_ms);
-            agent.server_named_at = clock;
+            agent.server_named_ms = now_ms;
             agent.server_named_by = Some((spoken.session, spoken.counter));
         }
         let verdict = verdict(agent, now_ms, position, &spoken);

@@ -68,7 +68,7 @@ impl Leases {
     }
 
     /// Another replica leaves these, and says where it heard them last.
-    pub fn left_by_other(&mut self, left: &[LeftAgent]) {
+    pub fn left_by_other(&mut self, now_ms: u64, left: &[LeftAgent]) {
         let clock = self.clock.now();
         for left in left {
             let index = self.by_token.get(left.agent.token().as_str());
@@ -78,7 +78,7 @@ impl Leases {
             };
             agent.server = self.servers.named(clock, &left.server, agent.server);
             agent.unreachable_before_ms = self.servers.limit(agent.server).map_or(0, |limit| limit.unreachable_ms);
-            agent.server_named_at = clock;
+            agent.server_named_ms = now_ms;
             agent.server_named_by = Some((left.session, left.counter));
         }
     }

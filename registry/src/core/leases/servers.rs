@@ -154,7 +154,9 @@ pub(super) struct Servers {
     log: Vec<Box<str>>,
     /// The last own mark.
     mark: u64,
-    /// What the lease clock showed when this replica was last known to be on the wrong side of a cut, if ever.
+    /// When this replica was last known to be on the wrong side of a cut.
+    astray_ms: Option<u64>,
+    /// What the lease clock showed then.
     astray_at: u64,
 }
 
@@ -243,14 +245,15 @@ impl Servers {
     }
 
     /// This replica may be on the wrong side of a cut: whom it does not hear, others may hear.
-    pub(super) fn astray(&mut self, clock: u64) {
+    pub(super) fn astray(&mut self, now_ms: u64, clock: u64) {
+        self.astray_ms = Some(now_ms);
         self.astray_at = clock;
     }
 
     /// Whether what was heard of an agent's server then still holds: while this replica was on the wrong side of a cut, the agent
-    /// may have gone elsewhere.
-    pub(super) fn still_holds(&self, named_at: u64) -> bool {
-        !self.is_cluster || named_at >= self.astray_at
+    /// may have gone elsewhere. The lease clock cannot tell: where marks do not come through it stands still meanwhile.
+    pub(super) fn still_holds(&self, named_ms: u64) -> bool {
+        !self.is_cluster || self.astray_ms.is_none_or(|astray_ms| named_ms > astray_ms)
     }
 
     /// Another replica says that it hears these.
@@ -308,6 +311,12 @@ impl Servers {
             None => self.mark > mark,
             Some(_) => servers.all(since),
         }
+    }
+
+    /// Whether the server was heard within so many milliseconds before now. Of an agent that no server is known of, as above.
+    pub(super) fn heard_within(&self, index: Option<u32>, now_ms: u64, within_ms: u64) -> bool {
+        let is_recent = |heard_ms: u64| now_ms.saturating_sub(heard_ms) <= within_ms;
+        self.may_be_of(index).all(|server| server.heard_ms.is_some_and(is_recent))
     }
 
     /// Whether any server that agents are on, or may be, should be asked if it is there.

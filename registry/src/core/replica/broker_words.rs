@@ -10,6 +10,9 @@ use crate::core::io::{Effect, Effects, Severity};
 /// Questions to the broker's servers are no closer together than this, in milliseconds.
 const ASK_SERVERS_MS: u64 = 1_000;
 
+/// The same when an agent was asked since: its server's word has to come soon after.
+const ASK_SERVERS_AFTER_PROBE_MS: u64 = 40;
+
 /// How often it is looked for servers that nobody hears, in milliseconds.
 const LOOK_FOR_UNREACHABLE_MS: u64 = 500;
 
@@ -95,7 +98,7 @@ impl Replica {
     pub(super) fn notice_astray(&mut self) {
         let confirmed_ms = self.continuity.end_confirmed_ms();
         if confirmed_ms.is_none_or(|confirmed_ms| self.now_ms.saturating_sub(confirmed_ms) >= ASTRAY_MS) {
-            self.liveness.leases.astray();
+            self.liveness.leases.astray(self.now_ms);
         }
     }
 
@@ -104,8 +107,13 @@ impl Replica {
         let leases = &self.liveness.leases;
         let is_waited_for = leases.is_cluster() && self.liveness.waits_for_servers();
         let is_silent = self.is_first_to_propose() && leases.any_server_silent(self.now_ms);
-        if self.publish_connected && (is_waited_for || is_silent) && self.now_ms >= self.next_ask_servers_ms {
-            self.next_ask_servers_ms = self.now_ms + ASK_SERVERS_MS;
+        let is_time = self.asked_servers_ms.is_none_or(|asked_ms| {
+            let has_probed = self.liveness.has_probed_between(asked_ms, self.now_ms);
+            let period_ms = if has_probed { ASK_SERVERS_AFTER_PROBE_MS } else { ASK_SERVERS_MS };
+            self.now_ms.saturating_sub(asked_ms) >= period_ms
+        });
+        if self.publish_connected && (is_waited_for || is_silent) && is_time {
+            self.asked_servers_ms = Some(self.now_ms);
             effects.push(Effect::AskServers);
         }
     }

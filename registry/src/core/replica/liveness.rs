@@ -2,18 +2,18 @@
 //! sent.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 
 use muster_schemas::agent::{Notice, NoticeCode};
 use muster_schemas::alarm::AlarmKind;
 use muster_schemas::entry::{Evidence, ProbeResult};
 use muster_schemas::event::{Expiry, ExpiryCause};
 use muster_schemas::subject::BeatFrom;
-use muster_schemas::{AgentId, EventData, Incarnation, Instance, InstanceId, ServiceName};
+use muster_schemas::{AgentId, EventData};
 
 use super::announcing::Announcing;
+use super::probing::{Convinced, Probing, REACHED_BEFORE_MS};
 use super::proposals::BATCH_MAX;
-use super::{Replica, ReplicaSettings, Timing};
+use super::{Replica, ReplicaSettings};
 use crate::core::catalog::Catalog;
 use crate::core::io::{Effect, Effects, ProbeOutcome};
 use crate::core::leases::{Beat, Due, DueInstance, Heard, Leases, Unheard, Verdict};
@@ -37,12 +37,14 @@ pub(super) struct Liveness {
     listening_since_ms: u64,
     /// Agents that are due, and when this replica may probe them: (due since, agent).
     pub(super) waiting: VecDeque<(u64, Due)>,
-    probes: BTreeMap<u64, Probing>,
+    /// Agents to be asked once more, and since when they are due; bounded by the probes.
+    pub(super) again: VecDeque<(u64, Due)>,
+    pub(super) probes: BTreeMap<u64, Probing>,
     last_probe: u64,
     /// Given up if their broker servers are heard now; bounded by the rate of expiries.
-    unconfirmed: Vec<Convinced>,
+    pub(super) unconfirmed: Vec<Convinced>,
     /// Given up, to be proposed with the next batch; bounded by the probes.
-    convinced: Vec<Convinced>,
+    pub(super) convinced: Vec<Convinced>,
     /// Agents of the batch under way.
     proposing: Vec<AgentId>,
     /// What fell due within the last [`STORM_MS`]: (when, how much of it, how many leases there were). Bounded by the rate of
@@ -50,50 +52,6 @@ pub(super) struct Liveness {
     fallen_due: VecDeque<(u64, u64, u64)>,
     storm_alarm_ms: Option<u64>,
     deaf_alarm_ms: Option<u64>,
-}
-
-/// A probe under way.
-#[derive(Debug)]
-struct Probing {
-    agent: AgentId,
-    sent_ms: u64,
-    /// The own mark sent last by then.
-    sent_mark: u64,
-    /// Whose time is used up.
-    due: Vec<DueInstance>,
-    /// All that was held for the agent when it was asked: only of that can its answer say that it is not its own.
-    held: BTreeMap<(ServiceName, InstanceId), (Incarnation, u64)>,
-}
-
-impl Probing {
-    /// An instance that the answer leaves out, with the sequence that was observed before asking; none if it was not held
-    /// then, or is another vouching by now.
-    fn was_held(&self, instance: Arc<Instance>) -> Option<DueInstance> {
-        let key = (instance.service().clone(), instance.id().clone());
-        let (incarnation, observed_sequence) = *self.held.get(&key)?;
-        let evidence = Evidence::default();
-        (incarnation == instance.vouching().incarnation).then_some(DueInstance {
-            instance,
-            observed_sequence,
-            cause: ExpiryCause::Disowned,
-            evidence,
-        })
-    }
-}
-
-/// An instance given up, with what that rests on.
-#[derive(Debug)]
-struct Convinced {
-    instance: Arc<Instance>,
-    observed_sequence: u64,
-    cause: ExpiryCause,
-    evidence: Evidence,
-    /// A heartbeat after this moment contradicts a silence.
-    asked_ms: u64,
-    /// The own mark sent last by then.
-    asked_mark: u64,
-    /// What was decided any longer ago is decided anew.
-    decided_ms: u64,
 }
 
 impl Liveness {
@@ -105,6 +63,7 @@ impl Liveness {
             announcing: Announcing::default(),
             listening_since_ms: now_ms,
             waiting: VecDeque::new(),
+            again: VecDeque::new(),
             probes: BTreeMap::new(),
             last_probe: 0,
             unconfirmed: Vec::new(),
@@ -120,15 +79,6 @@ impl Liveness {
     pub(super) fn gap(&mut self, now_ms: u64) {
         self.leases.gap();
         self.listening_since_ms = now_ms;
-    }
-
-    /// Drops probes to which no answer came at all.
-    fn drop_lost_probes(&mut self, now_ms: u64, timing: &Timing) {
-        let is_lost = |probing: &Probing| now_ms.saturating_sub(probing.sent_ms) > 3 * timing.probe_timeout_ms;
-        while let Some(first) = self.probes.first_entry().filter(|first| is_lost(first.get())) {
-            let agent = first.remove().agent;
-            self.leases.retry(&agent);
-        }
     }
 
     /// Takes what is due from the leases, to wait for its turn.
@@ -154,7 +104,7 @@ impl Liveness {
 
     /// Another replica decides, or this one did not run: whatever was begun is dropped, and comes again if it has to.
     pub(super) fn stand_back(&mut self) {
-        let waiting = self.waiting.drain(..).map(|(_, due)| due.agent);
+        let waiting = self.waiting.drain(..).chain(self.again.drain(..)).map(|(_, due)| due.agent);
         let probed = std::mem::take(&mut self.probes).into_values().map(|probing| probing.agent);
         let convinced = self
             .unconfirmed
@@ -169,23 +119,7 @@ impl Liveness {
 
     /// Whether a decision waits for the word of a broker server.
     pub(super) fn waits_for_servers(&self) -> bool {
-        !self.unconfirmed.is_empty()
-    }
-
-    /// Believes the silence of those whose broker server was heard after they were asked. What has waited for that in vain is
-    /// decided anew.
-    fn confirm(&mut self, now_ms: u64, timing: &Timing) {
-        for mut waiting in std::mem::take(&mut self.unconfirmed) {
-            let agent = &waiting.instance.vouching().agent;
-            if self.leases.server_heard_since(agent, waiting.asked_ms, waiting.asked_mark) {
-                waiting.decided_ms = now_ms;
-                self.convinced.push(waiting);
-            } else if now_ms.saturating_sub(waiting.asked_ms) > timing.probe_timeout_ms + timing.server_word_ms {
-                self.leases.retry(agent);
-            } else {
-                self.unconfirmed.push(waiting);
-            }
-        }
+        !self.unconfirmed.is_empty() || self.probes.values().any(|probing| !probing.within_reach)
     }
 
     /// A batch of proposals was answered. What failed is decided anew.
@@ -292,11 +226,19 @@ impl Replica {
         self.liveness.take_due(self.now_ms, &self.catalog);
         let (now_ms, probes) = (self.now_ms, self.counters.probes);
         while self.liveness.probes.len() < PROBES_MAX {
+            let Some((since_ms, due)) = self.liveness.again.pop_front() else {
+                break;
+            };
+            // Its server has just been heard.
+            self.probe_if_still_due(since_ms, due, true, effects);
+        }
+        while self.liveness.probes.len() < PROBES_MAX {
             let is_ready = |(since_ms, _): &mut (u64, Due)| now_ms >= *since_ms + delay_ms;
             let Some((since_ms, due)) = self.liveness.waiting.pop_front_if(is_ready) else {
                 break;
             };
-            self.probe_if_still_due(since_ms, due, effects);
+            let within_reach = self.liveness.leases.server_heard_within(&due.agent, now_ms, REACHED_BEFORE_MS);
+            self.probe_if_still_due(since_ms, due, within_reach, effects);
         }
         if self.counters.probes > probes {
             // What shows that the broker was there after the probes left.
@@ -306,7 +248,7 @@ impl Replica {
             let Some(agent) = self.liveness.announcing.next_to_probe() else {
                 break;
             };
-            self.probe(agent, Vec::new(), effects);
+            self.probe(agent, Vec::new(), true, effects);
         }
     }
 
@@ -321,7 +263,7 @@ impl Replica {
         uncharged_ms >= self.settings.timing.deaf_ms
     }
 
-    fn probe_if_still_due(&mut self, since_ms: u64, mut due: Due, effects: &mut Effects) {
+    fn probe_if_still_due(&mut self, since_ms: u64, mut due: Due, within_reach: bool, effects: &mut Effects) {
         let heard_ms = self.liveness.leases.agent(&due.agent).and_then(|view| view.heard_ms());
         if heard_ms.is_some_and(|heard_ms| heard_ms >= since_ms) {
             return;
@@ -331,11 +273,11 @@ impl Replica {
             self.catalog.last_sequence(&name.service, &name.instance) == Some(due.observed_sequence)
         });
         if !due.instances.is_empty() {
-            self.probe(due.agent, due.instances, effects);
+            self.probe(due.agent, due.instances, within_reach, effects);
         }
     }
 
-    fn probe(&mut self, agent: AgentId, due: Vec<DueInstance>, effects: &mut Effects) {
+    fn probe(&mut self, agent: AgentId, due: Vec<DueInstance>, within_reach: bool, effects: &mut Effects) {
         let view = self.liveness.leases.agent(&agent);
         let held = view.iter().flat_map(|view| view.instances()).filter_map(|instance| {
             let sequence = self.catalog.last_sequence(instance.service(), instance.id())?;
@@ -343,7 +285,8 @@ impl Replica {
             Some((key, (instance.vouching().incarnation, sequence)))
         });
         let held = held.collect();
-        let probing = Probing { agent: agent.clone(), sent_ms: self.now_ms, sent_mark: self.mark_counter, due, held };
+        let (sent_ms, sent_mark) = (self.now_ms, self.mark_counter);
+        let probing = Probing { agent: agent.clone(), sent_ms, sent_mark, within_reach, due, held };
         self.liveness.last_probe += 1;
         let probe = self.liveness.last_probe;
         self.liveness.probes.insert(probe, probing);
@@ -372,7 +315,7 @@ impl Replica {
         self.propose(effects);
     }
 
-    /// A silence is believed once the agent's broker server was heard after the probe was sent. That somebody still listens
+    /// A silence is believed once the agent's broker server was heard after the probe was sent, if it was within reach then. That somebody still listens
     /// and does not answer says nothing about a broken connection: such a one is given up for its silence, or not at all.
     fn give_up(&mut self, probing: Probing, result: ProbeResult) {
         let own = &self.settings.replica;
@@ -394,6 +337,7 @@ impl Replica {
                 evidence,
                 asked_ms: probing.sent_ms,
                 asked_mark: probing.sent_mark,
+                within_reach: probing.within_reach,
                 decided_ms: self.now_ms,
             };
             match given_up.cause {

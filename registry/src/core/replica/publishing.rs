@@ -217,7 +217,7 @@ impl Replica {
             Heard::Peer => {
                 self.counters.beacons_heard += 1;
                 self.liveness.leases.heard_elsewhere(self.now_ms, &beacon.servers);
-                self.liveness.leases.left_by_other(&beacon.left);
+                self.liveness.leases.left_by_other(self.now_ms, &beacon.left);
                 self.learn_position(beacon.epoch, beacon.revision);
                 self.compare_digest(&beacon, effects);
                 self.rank = self.peers.rank(self.now_ms, &self.settings.timing);

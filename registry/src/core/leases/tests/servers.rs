@@ -170,7 +170,7 @@ fn what_a_replica_does_not_hear_on_the_wrong_side_of_a_cut_does_not_count_toward
     bench.leases.keep_unreachable_for(10_000);
     bench.leases.servers_hold_log(bench.now_ms, &["n1".to_owned(), "n3".to_owned()]);
     for _ in 0..50 {
-        bench.leases.astray();
+        bench.leases.astray(bench.now_ms);
         cut_off(&mut bench, 400);
     }
     assert_eq!(state(&bench, "n3"), ServerState::Unreachable);
@@ -184,7 +184,7 @@ fn what_a_replica_does_not_hear_on_the_wrong_side_of_a_cut_does_not_count_toward
 fn an_agent_may_have_gone_elsewhere_while_a_replica_was_on_the_wrong_side_of_a_cut() {
     let mut bench = bench();
     bench.leases.servers_hold_log(bench.now_ms, &["n1".to_owned(), "n3".to_owned()]);
-    bench.leases.astray();
+    bench.leases.astray(bench.now_ms);
     // Nothing is heard of `c` since, and `n1`, where it was heard last, is; it may be on `n3`, which is not.
     bench.run(2 * TTL_MS, &[]);
     assert!(!bench.due().contains(&"of-c".to_owned()));
@@ -196,6 +196,20 @@ fn an_agent_may_have_gone_elsewhere_while_a_replica_was_on_the_wrong_side_of_a_c
     };
     heard(&mut bench);
     assert!(bench.due().contains(&"of-c".to_owned()), "both servers are heard");
+}
+
+#[test]
+fn an_agent_may_have_gone_elsewhere_although_the_lease_clock_stood_still_on_the_wrong_side_of_a_cut() {
+    let mut bench = bench();
+    bench.leases.servers_hold_log(bench.now_ms, &["n1".to_owned(), "n3".to_owned()]);
+    // `c` is heard, and then not even marks come through: no lease clock passes.
+    bench.now_ms += 100;
+    bench.beat("c", 1);
+    bench.now_ms += 5_000;
+    bench.leases.astray(bench.now_ms);
+    // It may be on `n3` by now, which is not heard, and not on `n1`, which is.
+    bench.run(2 * TTL_MS, &[]);
+    assert!(!bench.due().contains(&"of-c".to_owned()));
 }
 
 #[test]
@@ -375,10 +389,10 @@ fn whoever_heard_an_earlier_heartbeat_believes_the_other_and_decides_if_it_hears
     let mut bench = bench();
     let heard = bench.beat_counter;
     left_elsewhere(&mut bench, TTL_MS + 4_000);
-    bench.leases.left_by_other(&[left("n1", heard - 3)]);
+    bench.leases.left_by_other(bench.now_ms, &[left("n1", heard - 3)]);
     left_elsewhere(&mut bench, 2_000);
-    bench.leases.left_by_other(&[left("n1", heard + 1)]);
-    bench.leases.left_by_other(&[left("n3", heard - 2)]);
+    bench.leases.left_by_other(bench.now_ms, &[left("n1", heard + 1)]);
+    bench.leases.left_by_other(bench.now_ms, &[left("n3", heard - 2)]);
     bench.leases.heard_elsewhere(bench.now_ms, &["n3".to_owned()]);
     cut_off(&mut bench, 1_200);
     assert_eq!(bench.due(), ["of-b"]);
@@ -387,7 +401,7 @@ fn whoever_heard_an_earlier_heartbeat_believes_the_other_and_decides_if_it_hears
 #[test]
 fn an_agent_that_is_heard_is_where_it_says() {
     let mut bench = bench();
-    bench.leases.left_by_other(&[left("n1", bench.beat_counter + 1)]);
+    bench.leases.left_by_other(bench.now_ms, &[left("n1", bench.beat_counter + 1)]);
     bench.beat("b", 1);
     bench.beat("b", 1);
     let servers = bench.leases.servers(bench.now_ms);

@@ -245,6 +245,20 @@ fn a_probe_s_answer_renews_what_it_lists_and_names_what_it_does_not() {
 }
 
 #[test]
+fn what_an_earlier_process_of_an_agent_lists_does_not_renew_what_a_later_one_registered() {
+    let mut bench = Bench::new();
+    bench.register("a", "i", 2, 1);
+    bench.run(TTL_MS, &[]);
+    assert_eq!(bench.due(), ["i"]);
+    let earlier = vouching("a", "i", 1, 5);
+    assert_eq!(bench.leases.vouched(&agent_id("a"), &answer(1, &[&earlier])).len(), 1, "it is not what is held");
+    assert_eq!(bench.leases.suspects(), 1);
+    let later = vouching("a", "i", 3, 1);
+    assert!(bench.leases.vouched(&agent_id("a"), &answer(3, &[&later])).is_empty(), "it is on its way");
+    assert_eq!(bench.leases.suspects(), 0);
+}
+
+#[test]
 fn a_short_ttl_is_used_up_in_time_after_it_was_handed_out_and_renewed() {
     let mut bench = Bench::new();
     bench.register_with_ttl(vouching("a", "i", 1, 1), 1_000);

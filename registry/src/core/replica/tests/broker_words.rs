@@ -140,6 +140,26 @@ fn no_responders_without_a_word_of_the_broker_afterwards_convinces_nobody() {
 }
 
 #[test]
+fn no_responders_behind_a_short_cut_convinces_nobody_once_the_server_is_heard_again() {
+    let mut world = World::cluster(1);
+    let agent = world.agent_on("n3", "web1");
+    world.run(4_000);
+    // It lost its connection, found another, and the cut began.
+    world.advise(&agent, "Read Error");
+    world.cut("n3");
+    world.run(2_500);
+    assert!(!world.probes.is_empty(), "it was asked, and could not be reached");
+    world.heal();
+    world.run(10_000);
+    assert_eq!(world.removals(), [], "it answered when it was asked again");
+    // Dead it is found at once, too: its server says that it was there when nobody answered.
+    world.advise(&agent, "Client Closed");
+    world.agent(&agent).alive = false;
+    let took_ms = world.until(5_000, "it is removed", |world| !world.removals().is_empty());
+    assert!((2_000..=2_100).contains(&took_ms), "{took_ms}");
+}
+
+#[test]
 fn an_agent_that_is_alive_answers_the_probe_after_its_linger_and_stays() {
     let mut world = World::settled(2);
     let agent = world.start_agent("web1", &["orders"]);
@@ -223,7 +243,7 @@ fn after_the_limit_what_is_unreachable_is_removed_as_that() {
 }
 
 #[test]
-fn a_server_without_living_agents_is_asked_by_the_oldest_replica_at_most_once_a_second() {
+fn a_server_without_living_agents_is_asked_by_the_oldest_replica_about_once_a_second() {
     let mut world = World::cluster(3);
     world.agent_on("n1", "web1");
     let dead = world.agent_on("n3", "web2");
@@ -235,7 +255,8 @@ fn a_server_without_living_agents_is_asked_by_the_oldest_replica_at_most_once_a_
     assert_eq!(reason(&world.removals()[0].1), Some("silent"));
     let asked = &world.nodes[0].servers_asked;
     assert!(asked.len() >= 3, "{asked:?}");
-    assert!(asked.windows(2).all(|pair| pair[1] - pair[0] >= 1_000), "{asked:?}");
+    let too_soon = asked.windows(2).filter(|pair| pair[1] - pair[0] < 1_000).count();
+    assert!(too_soon <= world.probes.len(), "once more for each question to an agent: {asked:?}");
     assert!(world.nodes[1].servers_asked.is_empty() && world.nodes[2].servers_asked.is_empty());
 }
 
