@@ -62,6 +62,8 @@ pub(crate) const GOALS: &[Goal] = &[
     goal("idle pulses to 10,000 consumers", "broker processor", Limit(10.0), AtMost(1.0)),
     goal("crash of a supervised service", "p99", Limit(10_000.0), AtMost(1.0)),
     goal("crash of agent and service", "beyond linger", Limit(50_000.0), AtMost(1.0)),
+    // Nobody hears of it, so it takes the TTL and one heartbeat, by default ten and two seconds.
+    goal("freeze of agent and service", "p99", Limit(12_000_000.0), AtMost(1.0)),
     goal("storm of restarts", "false removals", Limit(0.0), AtMost(1.0)),
     goal("return of the broker, 10,000 agents", "false removals", Limit(0.0), AtMost(1.0)),
     goal("catalog of 1,000,000 instances", "memory beyond JSON each", Limit(600.0), AtMost(1.0)),
