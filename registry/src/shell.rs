@@ -36,8 +36,8 @@ pub(crate) struct Sources {
     /// None if the broker does not let this user listen to them.
     pub(crate) advisories: Option<ReadyChunks<Subscriber>>,
     pub(crate) server_answers: ReadyChunks<Subscriber>,
-    /// What other replicas publish; nobody's while there is none, for the own would come back.
-    pub(crate) others: Option<Others>,
+    pub(crate) changes: ReadyChunks<Subscriber>,
+    pub(crate) pulses: ReadyChunks<Subscriber>,
     pub(crate) beacons: ReadyChunks<Subscriber>,
     /// The log that is being read, and the reader's number.
     pub(crate) log: Option<(u64, OpenLog)>,
@@ -45,34 +45,6 @@ pub(crate) struct Sources {
     pub(crate) answers: mpsc::Receiver<Answer>,
     pub(crate) links: mpsc::Receiver<LinkChange>,
     pub(crate) statuses: mpsc::Receiver<StatusRequest>,
-}
-
-/// What other replicas send to consumers.
-pub(crate) struct Others {
-    changes: ReadyChunks<Subscriber>,
-    pulses: ReadyChunks<Subscriber>,
-}
-
-impl Others {
-    fn new(changes: Subscriber, pulses: Subscriber) -> Self {
-        Self { changes: in_batches(changes), pulses: in_batches(pulses) }
-    }
-}
-
-/// Messages of other replicas.
-enum Theirs {
-    Changes(Vec<Message>),
-    Pulses(Vec<Message>),
-}
-
-/// The next of what other replicas send; never anything while nobody listens.
-async fn next_of_others(others: &mut Option<Others>) -> Option<Theirs> {
-    let Some(others) = others else { return std::future::pending().await };
-    tokio::select! {
-        Some(messages) = others.changes.next() => Some(Theirs::Changes(messages)),
-        Some(messages) = others.pulses.next() => Some(Theirs::Pulses(messages)),
-        else => None,
-    }
 }
 
 /// The next of the log; never anything while it is not open.
@@ -153,7 +125,6 @@ impl Shell {
                 let (wall, random) = (self.clock.wall(), rand::random());
                 self.step(Input::Tick { wall, random });
                 self.look_for_silence(sources).await;
-                self.listen_to_others(sources).await;
                 self.show_metrics();
             }
             messages = next_of_log(&mut sources.log) => self.read_log(sources, messages).await,
@@ -171,10 +142,8 @@ impl Shell {
             Some(messages) = sources.server_answers.next() => {
                 self.each(&messages, |message| Input::ServerAnswered(&message.payload));
             }
-            Some(theirs) = next_of_others(&mut sources.others) => match theirs {
-                Theirs::Changes(messages) => self.each(&messages, |message| Input::ChangeHeard(&message.payload)),
-                Theirs::Pulses(messages) => self.each(&messages, |message| Input::PulseHeard(&message.payload)),
-            },
+            Some(messages) = sources.changes.next() => self.each(&messages, |message| Input::ChangeHeard(&message.payload)),
+            Some(messages) = sources.pulses.next() => self.each(&messages, |message| Input::PulseHeard(&message.payload)),
             messages = sources.beacons.next() => match messages {
                 Some(messages) => self.each(&messages, |message| Input::BeaconHeard(&message.payload)),
                 None => return Some(End::Closed(LinkRole::Output)),
@@ -271,15 +240,6 @@ impl Shell {
                 }
             }
         }
-    }
-
-    /// Listens to what is published as soon as, and as long as, somebody else may publish.
-    async fn listen_to_others(&mut self, sources: &mut Sources) {
-        let wanted = self.replica.has_peers();
-        if wanted == sources.others.is_some() {
-            return;
-        }
-        sources.others = if wanted { self.hands.listen_to_others().await } else { None };
     }
 
     fn answer(&mut self, answer: &Answer) {

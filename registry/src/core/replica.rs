@@ -293,12 +293,6 @@ impl Replica {
         effects.push(Effect::Report(severity, text));
     }
 
-    /// Whether there is any other replica, as far as is known.
-    #[must_use]
-    pub fn has_peers(&self) -> bool {
-        !self.peers.is_empty()
-    }
-
     /// What it has counted since the start.
     #[must_use]
     pub fn counters(&self) -> &Counters {

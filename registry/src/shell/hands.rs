@@ -20,7 +20,6 @@ use crate::core::replica::Timing;
 use crate::inspection::{self, Found, Wanted};
 use crate::log_reader::{Delivery, LogReader};
 use crate::proposals::{Batch, Proposed};
-use crate::shell::Others;
 use crate::state_file::StateFile;
 use crate::stream;
 
@@ -152,14 +151,6 @@ impl Hands {
     /// Whether this is the reader that the core asked for last, and still wants.
     pub(crate) fn reads(&self, reader: u64) -> bool {
         self.reader.as_ref().is_some_and(|running| running.number() == reader)
-    }
-
-    /// Subscribes to what replicas send to consumers; none if the connection was closed.
-    pub(crate) async fn listen_to_others(&self) -> Option<Others> {
-        let (client, subjects) = (self.tools.output.client(), &self.tools.subjects);
-        let changes = client.subscribe(subjects.all_changes()).await.ok()?;
-        let pulses = client.subscribe(subjects.all_pulses()).await.ok()?;
-        Some(Others::new(changes, pulses))
     }
 
     /// Performs effects in order. False if the output connection turned out to be stuck; what should have left is dropped.

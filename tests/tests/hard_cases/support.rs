@@ -55,15 +55,6 @@ impl World {
         Self { broker, registry, client, directory, http }
     }
 
-    /// One more registry, which answers.
-    pub(crate) async fn another_registry(&self, replica: &str) -> Process {
-        let registry = program("muster-registry", &self.directory)
-            .args(["--server", &self.broker.url(), "--replica-id", replica, "--listen-period", "200ms"])
-            .start();
-        registry.wait_for_line("answering queries", SOON).await;
-        registry
-    }
-
     /// `muster`, told where the broker is.
     pub(crate) fn muster(&self, arguments: &[&str]) -> ProcessBuilder {
         program("muster", &self.directory).env("NATS_URL", self.broker.url()).args(arguments)

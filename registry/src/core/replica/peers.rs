@@ -84,12 +84,6 @@ impl Peers {
         self.listening_since_ms = listening.then_some(now_ms);
     }
 
-    /// Whether nobody is known.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.peers.is_empty()
-    }
-
     /// Takes in a beacon.
     pub fn heard(&mut self, now_ms: u64, beacon: Beacon) -> Heard {
         if beacon.replica == self.own.1 {
