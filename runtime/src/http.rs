@@ -1,12 +1,15 @@
 //! The HTTP endpoint of a daemon: `/metrics`, `/health/live`, `/health/ready`.
 
+mod connections;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
@@ -14,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use self::connections::{Connections, Limits};
 use crate::exit::{Exit, ExitReason};
 use crate::metrics::{self, Metrics};
 use crate::stop::Stop;
@@ -94,7 +98,8 @@ impl HttpServer {
         self.readiness.clone()
     }
 
-    /// Waits until nothing of it is left, once its [`Stop`] is requested; answers under way have a second.
+    /// Waits until it listens no more and no answer is under way, once its [`Stop`] is requested; after a second it waits
+    /// no longer.
     pub async fn ended(mut self) {
         if tokio::time::timeout(END_TIMEOUT, &mut self.task).await.is_err() {
             self.task.abort();
@@ -110,7 +115,7 @@ impl HttpSettings {
     /// The address cannot be had; nothing listens then.
     pub async fn start(&self, metrics: &Metrics, stop: &Stop) -> Result<Option<HttpServer>, HttpError> {
         let Some(address) = self.http else { return Ok(None) };
-        serve(address, metrics.clone(), stop.clone()).await.map(Some)
+        serve(address, Limits::default(), metrics.clone(), stop.clone()).await.map(Some)
     }
 }
 
@@ -120,14 +125,15 @@ struct Shared {
     readiness: watch::Receiver<Readiness>,
 }
 
-async fn serve(address: SocketAddr, metrics: Metrics, stop: Stop) -> Result<HttpServer, HttpError> {
+async fn serve(address: SocketAddr, limits: Limits, metrics: Metrics, stop: Stop) -> Result<HttpServer, HttpError> {
     let error = |reason| HttpError { address, reason };
     let listener = TcpListener::bind(address).await.map_err(error)?;
     let bound = listener.local_addr().map_err(error)?;
     let (readiness, receiver) = watch::channel(Readiness::not_ready("starting", "the process is starting"));
     let router = router(Shared { metrics, readiness: receiver });
+    let connections = Connections::new(listener, limits);
     let task = tokio::spawn(async move {
-        let served = axum::serve(listener, router).with_graceful_shutdown(async move { stop.requested().await });
+        let served = axum::serve(connections, router).with_graceful_shutdown(async move { stop.requested().await });
         if let Err(error) = served.await {
             tracing::error!(%error, "the HTTP endpoint ended");
         }
@@ -142,6 +148,13 @@ fn router(shared: Shared) -> Router {
         .route("/health/live", get(|| async { json(StatusCode::OK, &Readiness::ready("live")) }))
         .route("/health/ready", get(serve_readiness))
         .with_state(Arc::new(shared))
+        .layer(map_response(only_answer))
+}
+
+/// A connection has a limited time, so it is for one answer: none ends in the midst of a later one.
+async fn only_answer(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 async fn serve_metrics(State(shared): State<Arc<Shared>>) -> Response {
@@ -163,7 +176,10 @@ fn json(status: StatusCode, body: &Readiness) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::future::join_all;
     use muster_tests::http::answer;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
 
     fn settings(address: &str) -> HttpSettings {
         HttpSettings { http: Some(address.parse().unwrap()) }
@@ -191,5 +207,65 @@ mod tests {
         let error = settings(&first.address.to_string()).start(&Metrics::new(), &stop).await.unwrap_err();
         assert_eq!(error.exit(), Exit::Configuration);
         assert!(error.to_string().contains(&first.address.to_string()), "{error}");
+    }
+
+    /// A server with its own limits.
+    async fn limited_to(connections: usize, time: Duration, stop: &Stop) -> HttpServer {
+        let limits = Limits { connections, time, ..Limits::default() };
+        serve("127.0.0.1:0".parse().unwrap(), limits, Metrics::new(), stop.clone()).await.unwrap()
+    }
+
+    /// So many connections that were accepted by the operating system and send this, no whole request.
+    async fn silent(server: &HttpServer, count: usize, bytes: &[u8]) -> Vec<TcpStream> {
+        let connect = || async {
+            let mut stream = TcpStream::connect(server.address).await.unwrap();
+            stream.write_all(bytes).await.unwrap();
+            stream
+        };
+        join_all(std::iter::repeat_with(connect).take(count)).await
+    }
+
+    #[tokio::test]
+    async fn connections_that_never_ask_keep_nobody_from_an_answer_once_their_time_is_over() {
+        let (stop, bound) = (Stop::new(), Limits::default().connections);
+        let server = limited_to(bound, Duration::from_millis(300), &stop).await;
+        for begun in [&b""[..], b"GET /health/live HT", b"GET /health/live HTTP/1.1\r\nhost: "] {
+            let _silent = silent(&server, bound, begun).await;
+            let live = answer(server.address.port(), "/health/live").await.unwrap();
+            assert!(live.starts_with("HTTP/1.1 200"), "{live}");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_connection_more_than_may_be_open_is_answered_when_another_ends() {
+        let stop = Stop::new();
+        let server = limited_to(2, Duration::from_secs(3600), &stop).await;
+        let silent = silent(&server, 2, b"").await;
+        let (live, ()) = tokio::join!(answer(server.address.port(), "/health/live"), async { drop(silent) });
+        assert!(live.unwrap().starts_with("HTTP/1.1 200"));
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_the_last_of_its_connection() {
+        let stop = Stop::new();
+        let server = limited_to(1, Duration::from_secs(3600), &stop).await;
+        for path in ["/health/live", "/unknown"] {
+            let mut stream = TcpStream::connect(server.address).await.unwrap();
+            stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            tokio::time::timeout(Duration::from_secs(5), stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+            assert!(answer.contains("connection: close"), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn it_ends_while_as_many_connections_as_may_be_are_silent_and_others_wait() {
+        let stop = Stop::new();
+        let server = limited_to(2, Duration::from_secs(3600), &stop).await;
+        let (address, _silent) = (server.address, silent(&server, 4, b"GET /health/live HTTP/1.1\r\nhost: ").await);
+        stop.request();
+        tokio::time::timeout(END_TIMEOUT * 5, server.ended()).await.expect("it has ended");
+        let refused = TcpStream::connect(address).await.unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     }
 }
