@@ -32,6 +32,7 @@ use answering::not_ready;
 pub(crate) use endpoint::Endpoint;
 pub(crate) use past::{PastLink, PastReader};
 use replies::behind;
+pub(crate) use replies::waiting_statuses;
 use service_api::ServiceApi;
 use subscriptions::{Subscriptions, Topic};
 use waiting::Waiting;

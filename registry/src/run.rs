@@ -33,8 +33,6 @@ use crate::stream;
 const DELIVERIES_MAX: usize = 4;
 /// Answers that may wait for the core.
 const ANSWERS_MAX: usize = 1_024;
-/// Questions for the core's status under way at once.
-const STATUSES_MAX: usize = 64;
 /// How long the last messages have to leave.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the tasks have to end by themselves.
@@ -139,7 +137,7 @@ async fn work(
         core.remember(remembered);
     }
     let (window, view) = queries::window(core.snapshot());
-    let (statuses, status_requests) = mpsc::channel(STATUSES_MAX);
+    let (statuses, status_requests) = queries::waiting_statuses();
     let client = links.queries.client().clone();
     let shown = Shown { metrics: QueryMetrics::register(metrics), readiness };
     let reading = role(replica, "past").ends_at_disconnect();

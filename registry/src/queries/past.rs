@@ -78,12 +78,18 @@ impl PastLink {
     }
 }
 
+/// The way there, with its end: questions come out of it, answers go in.
+fn way() -> (PastLink, mpsc::Receiver<Question>, mpsc::Sender<Told>) {
+    let (questions, asked) = mpsc::channel(WAITING_MAX);
+    let (answers, told) = mpsc::channel(WAITING_MAX);
+    (PastLink { questions, told }, asked, answers)
+}
+
 impl PastReader {
     /// A reader, and the way to it. `role` is that of a connection that ends at the first disconnect.
     pub(crate) fn new(broker: BrokerSettings, role: Role, subjects: Subjects) -> (Self, PastLink) {
-        let (questions, asked) = mpsc::channel(WAITING_MAX);
-        let (answers, told) = mpsc::channel(WAITING_MAX);
-        (Self { broker, role, subjects, questions: asked, told: answers }, PastLink { questions, told })
+        let (link, questions, told) = way();
+        (Self { broker, role, subjects, questions, told }, link)
     }
 
     /// Answers until nobody asks any more.
@@ -270,12 +276,18 @@ fn event(subjects: &Subjects, entry: &Entry) -> HistoryEvent {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, VecDeque};
     use std::time::Instant;
 
+    use muster_schemas::event::Sender;
     use muster_schemas::query::Request;
+    use muster_schemas::{EventData, Namespace, Prefix, Timestamp};
+    use serde_json::json;
 
-    use super::super::Endpoint;
+    use super::super::{Endpoint, catalog_of};
     use super::*;
+    use crate::core::io::Record;
+    use crate::past::Span;
 
     fn question(number: usize) -> Question {
         let asked = Asked {
@@ -294,15 +306,56 @@ mod tests {
 
     #[test]
     fn one_question_about_the_past_more_than_may_wait_is_told_so_until_there_is_room() {
-        let (questions, mut asked) = mpsc::channel(WAITING_MAX);
-        let link = PastLink { questions, told: mpsc::channel(1).1 };
-        for number in 0..WAITING_MAX {
+        let (link, mut asked, _told) = way();
+        for number in 0..16 {
             assert!(link.ask(question(number)).is_none(), "{number}");
         }
-        let (refused, error) = link.ask(question(WAITING_MAX)).expect("full");
-        assert_eq!(refused.reply.as_str(), format!("_INBOX.{WAITING_MAX}"));
-        assert_eq!((error.code, error.value), (ErrorCode::NotReady, WAITING_MAX.to_string()));
+        let (refused, error) = link.ask(question(16)).expect("full");
+        assert_eq!(refused.reply.as_str(), "_INBOX.16");
+        assert_eq!((error.code, error.value.as_str()), (ErrorCode::NotReady, "16"));
         assert_eq!(asked.try_recv().expect("the first").asked.reply.as_str(), "_INBOX.0");
         assert!(link.ask(question(0)).is_none(), "room again");
+    }
+
+    /// `orders/a`, registered so many times, each time as another version, with about 50 KB of metadata.
+    fn large_history(count: u64) -> History {
+        let subjects = Subjects::new(Prefix::default(), Namespace::default());
+        let mut catalog = catalog_of(&[]);
+        let (begun, at) = (catalog.revision(), Timestamp::from_ms(1_800_000_000_000));
+        let metadata: BTreeMap<String, String> = (0..50).map(|key| (format!("key-{key}"), "x".repeat(1_000))).collect();
+        let mut entries = VecDeque::new();
+        for generation in 1..=count {
+            let registration = json!({
+                "service": "orders", "instance": "a", "agent": "a1", "session": "01J00000000000000000000000",
+                "incarnation": "01J00000000000000000000000", "generation": generation, "ttl_ms": 0,
+                "version": generation.to_string(), "metadata": metadata,
+            });
+            let data = EventData::Register(serde_json::from_value(registration).unwrap());
+            let source = Sender::Agent("a1".parse().unwrap());
+            let event = Event { id: generation.to_string(), source, time: None, data };
+            let (subject, payload) = (event.subject(&subjects), event.encode(subjects.namespace()).unwrap());
+            let sequence = begun + generation;
+            let folded = catalog.fold(&subjects, &Record { sequence, at, subject: &subject, payload: &payload });
+            assert!(folded.change.is_some(), "{:?}", folded.outcome);
+            entries.push_back(Entry { sequence, at, subject, payload: payload.into(), folded, is_doubtful: false });
+        }
+        let until = begun + count;
+        let about_it = entries.len();
+        let span = Span { first: 1, last: until, created_at: at };
+        History { entries, earlier: 0, about_it, span, until, known_from: None, is_whole: true, catalog }
+    }
+
+    #[test]
+    fn of_a_history_larger_than_an_answer_may_be_the_newest_events_are_told() {
+        let subjects = Subjects::new(Prefix::default(), Namespace::default());
+        let history = large_history(20);
+        let (told, dropped) = events(&subjects, &history);
+        let bytes = serde_json::to_vec(&told).unwrap().len();
+        assert!((400 * 1024..=513 * 1024).contains(&bytes), "{} events of {bytes} bytes in all", told.len());
+        assert_eq!((told.len() + dropped, dropped > 0), (20, true));
+        let revisions: Vec<u64> = told.iter().map(|event| event.revision).collect();
+        let newest: Vec<u64> = history.entries.iter().skip(dropped).map(|entry| entry.sequence).collect();
+        assert_eq!(revisions, newest);
+        assert_eq!(events(&subjects, &large_history(5)).1, 0, "what fits is told as a whole");
     }
 }

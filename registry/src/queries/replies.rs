@@ -14,6 +14,8 @@ use crate::core::replica::Snapshot;
 
 /// How long the core may take to describe itself.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
+/// Questions for its status that may wait; one more is told to ask again.
+const STATUSES_MAX: usize = 64;
 
 impl Queries {
     /// Only below the configured prefixes: whoever asks chooses the reply subject, and could have us publish anywhere.
@@ -78,6 +80,11 @@ impl Queries {
     }
 }
 
+/// The way of questions for the core's status.
+pub(crate) fn waiting_statuses() -> (mpsc::Sender<StatusRequest>, mpsc::Receiver<StatusRequest>) {
+    mpsc::channel(STATUSES_MAX)
+}
+
 /// Asks the core for its status, unless too many have.
 fn ask_core(statuses: &mpsc::Sender<StatusRequest>) -> Result<oneshot::Receiver<Status>, QueryError> {
     let (answer, answered) = oneshot::channel();
@@ -109,10 +116,10 @@ mod tests {
 
     #[test]
     fn one_question_about_the_status_more_than_may_wait_is_told_so_until_there_is_room() {
-        let (statuses, mut requests) = mpsc::channel(2);
-        let _waiting = [ask_core(&statuses).expect("room"), ask_core(&statuses).expect("room")];
+        let (statuses, mut requests) = waiting_statuses();
+        let _waiting: Vec<_> = (0..64).map(|_| ask_core(&statuses).expect("room")).collect();
         let error = ask_core(&statuses).expect_err("full");
-        assert_eq!((error.code, error.value.as_str()), (ErrorCode::NotReady, "2"));
+        assert_eq!((error.code, error.value.as_str()), (ErrorCode::NotReady, "64"));
         drop(requests.try_recv().expect("the first"));
         ask_core(&statuses).expect("room again");
     }

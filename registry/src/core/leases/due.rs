@@ -20,7 +20,7 @@ pub const HANDED_OUT_MS: u64 = 5_000;
 pub const RETRY_MS: u64 = 1_000;
 
 /// Agents looked at in one call: after a long break many turn out not to be due after all.
-const LOOKED_AT_MAX: usize = 1_000;
+pub(super) const LOOKED_AT_MAX: usize = 1_000;
 
 /// An agent that may be gone, with those of its instances whose time is used up. Probe it before anything is believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +47,8 @@ pub struct DueInstance {
 impl Leases {
     /// The next agent with leases that are used up, within the rate of expiries. It is not handed out again for
     /// [`HANDED_OUT_MS`] of lease clock; [`Self::retry`] shortens that; a heartbeat, a probe's answer ([`Self::vouched`]) or
-    /// the removal of the instance ends it. `None`: nothing due, or the rate is used up for now.
+    /// the removal of the instance ends it. `None`: nothing due, or the rate is used up for now, or so many were looked at in
+    /// vain that the rest has to wait for the next call.
     pub fn next_due(&mut self, now_ms: u64, catalog: &Catalog) -> Option<Due> {
         let available = self.rate.available(now_ms, self.leases_count());
         let clock = self.clock.now();

@@ -1,5 +1,6 @@
 //! Storms: everybody silent at once.
 
+use super::super::due::LOOKED_AT_MAX;
 use super::*;
 
 fn fleet(agents: u64, instances: u64) -> Bench {
@@ -77,4 +78,22 @@ fn a_heartbeat_ends_the_suspicion() {
         bench.beat(&format!("a{agent}"), 1);
     }
     assert_eq!(bench.leases.suspects(), 0);
+}
+
+#[test]
+fn many_that_are_not_due_after_all_are_looked_at_in_parts_and_hide_nobody_who_is() {
+    let living = 2 * LOOKED_AT_MAX as u64 + 500;
+    let mut bench = fleet(living, 1);
+    bench.register("silent", "i", 1, 1);
+    bench.run(TTL_MS / 2, &[]);
+    for agent in 0..living {
+        bench.beat(&format!("a{agent}"), 1);
+    }
+    // A long break: nobody asked since then, and the time that was set for all of them at first is over.
+    bench.run(TTL_MS / 2, &[]);
+    assert_eq!(bench.next_due(), None, "{living} are alive, and no more than {LOOKED_AT_MAX} are looked at in one go");
+    assert_eq!(bench.next_due(), None);
+    let due = bench.next_due().expect("the silent one");
+    assert_eq!(due.agent, agent_id("silent"));
+    assert_eq!(bench.next_due(), None);
 }
