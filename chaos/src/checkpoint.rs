@@ -1,22 +1,28 @@
 //! Between two rounds nothing is harmed but one host, which stays dead: all views must hold who is alive, and nobody else.
+//! And then the registry that publishes: another one must take its place.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::faults::{Scene, kill_agent, start_agent};
+use crate::faults::{Scene, kill_agent, registry_harmed, start_agent};
 use crate::judge::Promise;
 use crate::kind::Kind;
 use crate::load;
+use crate::plan::Fault;
 
 /// How long all views may take: agents start services again after up to half a minute, and starved machines are slow.
 const PATIENCE: Duration = Duration::from_secs(90);
 const LOOK: Duration = Duration::from_millis(50);
 /// A view that was not heard of for longer proves nothing.
 const FRESH_MS: u64 = 3_000;
+/// For so long the registry that publishes is gone, or stands still.
+const PUBLISHER_HARMED: Duration = Duration::from_secs(2);
+/// How long it may take until what was harmed before has settled, and somebody publishes.
+const QUIET_PATIENCE: Duration = Duration::from_secs(15);
 
-/// Kills one host, waits until all views are right, and brings it back.
+/// Kills one host, waits until all views are right, and brings it back; then harms who publishes.
 pub(crate) async fn pass(scene: &Scene, number: u64) {
     let agents = &scene.stage.agents;
     let dead = &agents[usize::try_from(number).unwrap_or(0) % agents.len()];
@@ -31,6 +37,34 @@ pub(crate) async fn pass(scene: &Scene, number: u64) {
         start_agent(scene, dead);
     }
     settle(scene, None, "the dead one is back").await;
+    for kind in [Kind::RegistryKilled, Kind::RegistryFrozen] {
+        harm_publisher(scene, kind).await;
+        settle(scene, None, "another one publishes").await;
+    }
+}
+
+/// Kills or freezes the registry that publishes, once nothing else is harmed.
+async fn harm_publisher(scene: &Scene, kind: Kind) {
+    let began = Instant::now();
+    let publisher = loop {
+        let found = {
+            let judge = scene.judge.borrow();
+            let now_ms = judge.clock.now_ms();
+            let name = judge.takeovers.publisher(now_ms).filter(|_| !judge.truth.was_disturbed(now_ms, now_ms));
+            name.and_then(|name| scene.stage.registries.iter().find(|registry| registry.name == name))
+        };
+        match found {
+            Some(publisher) => break publisher,
+            None if began.elapsed() < QUIET_PATIENCE => sleep(LOOK).await,
+            None => {
+                let what = format!("nobody was seen to publish, or something was harmed still, for {QUIET_PATIENCE:?}");
+                return scene.judge.borrow_mut().violated(Promise::NotPerformed, what);
+            }
+        }
+    };
+    let lasts_ms = u64::try_from(PUBLISHER_HARMED.as_millis()).unwrap_or(u64::MAX);
+    let fault = Fault { kind, after_ms: 0, target: 0, lasts_ms };
+    registry_harmed(scene, &fault, publisher, PUBLISHER_HARMED).await;
 }
 
 /// Waits until every view is verified and holds exactly those who are alive.

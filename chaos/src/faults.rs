@@ -186,10 +186,15 @@ async fn stop(scene: &Scene, member: &Member) {
     }
 }
 
-async fn registry_harmed(scene: &Scene, fault: &Fault, registry: &Member, lasts: Duration) {
+pub(crate) async fn registry_harmed(scene: &Scene, fault: &Fault, registry: &Member, lasts: Duration) {
     let _busy = registry.busy.lock().await;
     let now_ms = scene.now_ms();
-    let harm = scene.judge.borrow_mut().truth.others_harmed(now_ms);
+    let harm = {
+        let mut judge = scene.judge.borrow_mut();
+        let harm = judge.truth.others_harmed(now_ms);
+        judge.takeovers.harmed(&registry.name, fault.kind, now_ms, harm);
+        harm
+    };
     scene.injected(fault, &registry.name);
     match fault.kind {
         Kind::RegistryFrozen => {

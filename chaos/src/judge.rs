@@ -7,8 +7,9 @@ use muster_schemas::{Cause, Subjects};
 use crate::deaths::Deaths;
 use crate::kind::Kind;
 use crate::lines::{Line, ViewLine};
-use crate::load::Ledger;
+use crate::load::{Flowed, Ledger};
 use crate::log::{LogWatch, Removal};
+use crate::takeovers::Takeovers;
 use crate::time::{Clock, Starved};
 use crate::truth::{Truth, Verdict};
 use crate::views::Views;
@@ -25,6 +26,7 @@ pub(crate) struct Judge {
     pub(crate) ledger: Ledger,
     pub(crate) views: Views,
     pub(crate) deaths: Deaths,
+    pub(crate) takeovers: Takeovers,
     /// By consumer: what it said last, and when.
     pub(crate) latest: BTreeMap<String, (u64, ViewLine)>,
     pub(crate) faults: BTreeMap<Kind, u64>,
@@ -117,6 +119,7 @@ impl Judge {
             ledger: Ledger::default(),
             views: Views::default(),
             deaths: Deaths::default(),
+            takeovers: Takeovers::default(),
             latest: BTreeMap::new(),
             faults: BTreeMap::new(),
             alarms: BTreeMap::new(),
@@ -164,6 +167,24 @@ impl Judge {
                 }
             }
             Err(error) => self.violated(Promise::NotPerformed, format!("{consumer} printed {text:?}: {error}")),
+        }
+    }
+
+    /// An event of the load was acknowledged.
+    pub(crate) fn acknowledged(&mut self, sequence: u64, hash: u64, took_ms: u64, now_ms: u64) {
+        let flowed = self.ledger.acknowledged(sequence, hash, took_ms, now_ms);
+        self.flowed(flowed);
+    }
+
+    /// A change was seen on the wire.
+    pub(crate) fn published(&mut self, sequence: u64, now_ms: u64) {
+        let flowed = self.ledger.published(sequence, now_ms);
+        self.flowed(flowed);
+    }
+
+    fn flowed(&mut self, flowed: Option<Flowed>) {
+        if let Some(Flowed { sent_ms, published_ms }) = flowed {
+            self.takeovers.flowed(sent_ms, published_ms, &self.truth, &self.starved.windows());
         }
     }
 

@@ -15,6 +15,7 @@ mod log;
 mod load;
 mod views;
 mod deaths;
+pub mod takeovers;
 mod judge;
 mod stage;
 mod faults;

@@ -17,8 +17,8 @@ pub(crate) const INSTANCES: u64 = 6;
 /// What was acknowledged and what was published.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    /// By sequence: hash of the event, and when it was acknowledged.
-    acknowledged: BTreeMap<u64, (u64, u64)>,
+    /// By sequence.
+    acknowledged: BTreeMap<u64, Stored>,
     /// By sequence: when its change was first seen on the wire.
     published: BTreeMap<u64, u64>,
     /// From the acknowledgement to the change, with the moment of the acknowledgement.
@@ -28,27 +28,47 @@ pub(crate) struct Ledger {
     pub(crate) unacknowledged: u64,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Stored {
+    hash: u64,
+    sent_ms: u64,
+    acknowledged_ms: u64,
+}
+
+/// An event that was acknowledged and published.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Flowed {
+    pub(crate) sent_ms: u64,
+    pub(crate) published_ms: u64,
+}
+
 impl Ledger {
-    pub(crate) fn acknowledged(&mut self, sequence: u64, hash: u64, took_ms: u64, now_ms: u64) {
-        self.acknowledged.insert(sequence, (hash, now_ms));
+    /// Says so if it was published before.
+    pub(crate) fn acknowledged(&mut self, sequence: u64, hash: u64, took_ms: u64, now_ms: u64) -> Option<Flowed> {
+        let stored = Stored { hash, sent_ms: now_ms.saturating_sub(took_ms), acknowledged_ms: now_ms };
+        self.acknowledged.insert(sequence, stored);
         self.stored_after.push(took_ms);
-        if let Some(published_ms) = self.published.get(&sequence) {
-            self.gaps.push((published_ms.saturating_sub(now_ms), now_ms));
-        }
+        let published_ms = *self.published.get(&sequence)?;
+        Some(self.flowed(stored, published_ms))
     }
 
-    pub(crate) fn published(&mut self, sequence: u64, now_ms: u64) {
+    /// Says so if it was acknowledged before, and is published for the first time.
+    pub(crate) fn published(&mut self, sequence: u64, now_ms: u64) -> Option<Flowed> {
         if self.published.contains_key(&sequence) {
-            return;
+            return None;
         }
         self.published.insert(sequence, now_ms);
-        if let Some((_, acknowledged_ms)) = self.acknowledged.get(&sequence) {
-            self.gaps.push((now_ms.saturating_sub(*acknowledged_ms), *acknowledged_ms));
-        }
+        let stored = *self.acknowledged.get(&sequence)?;
+        Some(self.flowed(stored, now_ms))
+    }
+
+    fn flowed(&mut self, stored: Stored, published_ms: u64) -> Flowed {
+        self.gaps.push((published_ms.saturating_sub(stored.acknowledged_ms), stored.acknowledged_ms));
+        Flowed { sent_ms: stored.sent_ms, published_ms }
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.acknowledged.iter().map(|(sequence, (hash, _))| (*sequence, *hash))
+        self.acknowledged.iter().map(|(sequence, stored)| (*sequence, stored.hash))
     }
 
     pub(crate) fn never_published(&self) -> usize {

@@ -1,6 +1,6 @@
 //! What a run has found, as a table and as JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
@@ -38,15 +38,31 @@ impl Times {
     }
 }
 
-/// How soon a consumer was told of deaths of one kind.
+/// How long something took after faults of one kind.
 #[derive(Debug, Clone, Serialize)]
-pub struct Detection {
-    /// How they died.
+pub struct AfterFault {
+    /// Which.
     pub kind: Kind,
-    /// While brokers, registries and the machine were left alone.
+    /// While brokers, other registries and the machine were left alone.
     pub undisturbed: Times,
     /// All of them.
     pub all: Times,
+}
+
+impl AfterFault {
+    /// Of faults, each with how long it took and whether that was disturbed; one for each kind.
+    fn each(took: &[(Kind, u64, bool)]) -> Vec<Self> {
+        let kinds: BTreeSet<Kind> = took.iter().map(|(kind, ..)| *kind).collect();
+        let of = |kind: Kind| took.iter().filter(move |(other, ..)| *other == kind);
+        kinds
+            .into_iter()
+            .map(|kind| Self {
+                kind,
+                undisturbed: Times::of(of(kind).filter(|(.., disturbed)| !disturbed).map(|(_, ms, _)| *ms)),
+                all: Times::of(of(kind).map(|(_, ms, _)| *ms)),
+            })
+            .collect()
+    }
 }
 
 /// Everything that is told of a run.
@@ -83,7 +99,11 @@ pub struct Report {
     /// Views that called themselves verified and were compared with the fold.
     pub views_compared: u64,
     /// From a death to a consumer's being told.
-    pub detections: Vec<Detection>,
+    pub detections: Vec<AfterFault>,
+    /// From harming the registry that publishes to the change of an event that was sent after that.
+    pub takeovers: Vec<AfterFault>,
+    /// How many of the undisturbed of those took longer than a second.
+    pub long_takeovers: usize,
     /// From an event's acknowledgement to its change.
     pub publication_gaps: Times,
     /// The same while no broker was harmed.
@@ -111,15 +131,10 @@ impl Report {
         let gaps = &judge.ledger.gaps;
         let calm =
             || gaps.iter().filter(|(_, at_ms)| !judge.truth.brokers_disturbed(*at_ms)).map(|(gap_ms, _)| *gap_ms);
-        let kinds: std::collections::BTreeSet<Kind> = judge.deaths.detected.iter().map(|found| found.kind).collect();
-        let detections = kinds.into_iter().map(|kind| {
-            let of_kind = || judge.deaths.detected.iter().filter(move |found| found.kind == kind);
-            Detection {
-                kind,
-                undisturbed: Times::of(of_kind().filter(|found| !found.disturbed).map(|found| found.took_ms)),
-                all: Times::of(of_kind().map(|found| found.took_ms)),
-            }
-        });
+        let detected = judge.deaths.detected.iter().map(|found| (found.kind, found.took_ms, found.disturbed));
+        let takeovers = judge.takeovers.over().iter().map(|over| (over.kind, over.took_ms, over.disturbed));
+        let takeovers: Vec<_> = takeovers.collect();
+        let is_long = |(_, took_ms, disturbed): &&(Kind, u64, bool)| !disturbed && *took_ms > LONG_GAP_MS;
         Self {
             seed,
             minutes,
@@ -136,7 +151,9 @@ impl Report {
             unacknowledged: judge.ledger.unacknowledged,
             removals: judge.log.removals.len(),
             views_compared: judge.views.judged,
-            detections: detections.collect(),
+            detections: AfterFault::each(&detected.collect::<Vec<_>>()),
+            long_takeovers: takeovers.iter().filter(is_long).count(),
+            takeovers: AfterFault::each(&takeovers),
             publication_gaps: Times::of(gaps.iter().map(|(gap_ms, _)| *gap_ms)),
             publication_gaps_brokers_well: Times::of(calm()),
             long_publication_gaps: calm().filter(|gap_ms| *gap_ms > LONG_GAP_MS).count(),
@@ -180,6 +197,10 @@ impl Report {
             row(format!("{}: until a consumer is told", found.kind.as_str()), found.undisturbed);
             row(format!("{}: the same, other faults beside it", found.kind.as_str()), found.all);
         }
+        for over in &self.takeovers {
+            row(format!("publisher, {}: until changes come again", over.kind.as_str()), over.undisturbed);
+            row(format!("publisher, {}: the same, other faults beside it", over.kind.as_str()), over.all);
+        }
         row("from acknowledgement to change".into(), self.publication_gaps);
         row("the same while brokers are well".into(), self.publication_gaps_brokers_well);
         row("from sending to acknowledgement, elections included".into(), self.stored_after);
@@ -191,7 +212,8 @@ impl Report {
         });
         format!(
             "{faults}\n\n{times}\n\n{} events, {} acknowledged to the load, {} not in time, {} removals; {} views compared; \
-             {} repairs; {} gaps above {LONG_GAP_MS} ms while brokers were well, {} changes never published; alarms {:?}; \
+             {} repairs; {} undisturbed takeovers of a publisher's place above {LONG_GAP_MS} ms, {} gaps above {LONG_GAP_MS} ms \
+             while brokers were well, {} changes never published; alarms {:?}; \
              starved for {} ms, {} removals not judged\n\n{}\n{}",
             self.events,
             self.acknowledged,
@@ -199,6 +221,7 @@ impl Report {
             self.removals,
             self.views_compared,
             self.repairs,
+            self.long_takeovers,
             self.long_publication_gaps,
             self.never_published,
             self.alarms,

@@ -165,6 +165,7 @@ fn watchers(scene: &Scene, links: &Rc<Links>, subjects: &Subjects) -> Tasks {
     ];
     for client in links.clients() {
         others.push(spawn_local(see_changes(scene.clone(), client.clone(), subjects.all_changes())));
+        others.push(spawn_local(see_beacons(scene.clone(), client.clone(), subjects.all_beacons())));
         others.push(spawn_local(see_alarms(scene.clone(), client.clone(), subjects.all_alarms())));
     }
     Tasks {
@@ -208,14 +209,14 @@ async fn append_load(scene: Scene, links: Rc<Links>, subjects: Subjects) {
         let stored = load::append(&links, &subject, &payload).await;
         let now_ms = scene.now_ms();
         {
-            let ledger = &mut scene.judge.borrow_mut().ledger;
+            let mut judge = scene.judge.borrow_mut();
             match stored {
                 Ok(sequence) => {
-                    ledger.acknowledged(sequence, load::hash(&payload), now_ms.saturating_sub(began_ms), now_ms);
+                    judge.acknowledged(sequence, load::hash(&payload), now_ms.saturating_sub(began_ms), now_ms);
                     began_ms = now_ms + LOAD_PERIOD.as_millis() as u64;
                 }
                 // The next one is sent in its place: the wait goes on.
-                Err(_) => ledger.unacknowledged += 1,
+                Err(_) => judge.ledger.unacknowledged += 1,
             }
         }
         sleep(LOAD_PERIOD).await;
@@ -227,7 +228,17 @@ async fn see_changes(scene: Scene, client: async_nats::Client, subject: String) 
     while let Some(message) = changes.next().await {
         if let Ok(change) = serde_json::from_slice::<Change>(&message.payload) {
             let now_ms = scene.now_ms();
-            scene.judge.borrow_mut().ledger.published(change.revision, now_ms);
+            scene.judge.borrow_mut().published(change.revision, now_ms);
+        }
+    }
+}
+
+async fn see_beacons(scene: Scene, client: async_nats::Client, subject: String) {
+    let Ok(mut beacons) = client.subscribe(subject).await else { return };
+    while let Some(message) = beacons.next().await {
+        if let Ok(beacon) = serde_json::from_slice(&message.payload) {
+            let now_ms = scene.now_ms();
+            scene.judge.borrow_mut().takeovers.heard(&beacon, now_ms);
         }
     }
 }

@@ -121,11 +121,21 @@ impl Truth {
     /// Whether brokers or registries were harmed, or everybody slowed, between these moments.
     #[must_use]
     pub fn was_disturbed(&self, from_ms: u64, until_ms: u64) -> bool {
+        self.was_disturbed_besides(usize::MAX, from_ms, until_ms)
+    }
+
+    /// The same, but for what has this number of [`Self::others_harmed`].
+    #[must_use]
+    pub fn was_disturbed_besides(&self, number: usize, from_ms: u64, until_ms: u64) -> bool {
         let overlaps = |window: &Window, settles_ms: u64| {
             window.from_ms <= until_ms && window.until_ms.is_none_or(|until| until + settles_ms >= from_ms)
         };
         self.brokers.values().flatten().any(|window| overlaps(window, BROKER_SETTLES_MS))
-            || self.others.iter().any(|window| overlaps(window, OTHERS_SETTLE_MS))
+            || self
+                .others
+                .iter()
+                .enumerate()
+                .any(|(other, window)| other != number && overlaps(window, OTHERS_SETTLE_MS))
     }
 
     /// Whether a broker was harmed, or was only just well again, at this moment.
