@@ -15,13 +15,16 @@ pub(crate) fn subjects() -> Subjects {
 pub(crate) struct Subject<'a> {
     pub(crate) service: &'a str,
     pub(crate) instance: usize,
-    /// An agent holds ten instances.
+    /// Whose it is.
     pub(crate) agent: usize,
     pub(crate) generation: u64,
     /// By which it is recognised.
     pub(crate) number: usize,
     pub(crate) ttl_ms: u64,
 }
+
+/// Instances of an agent; of one lease, where a peer has leases.
+pub(crate) const INSTANCES_EACH: usize = 10;
 
 /// Longer than any measurement: leases play no part in it.
 pub(crate) const LONG_TTL_MS: u64 = 3_600_000;
@@ -81,7 +84,7 @@ pub(crate) fn fleet(count: usize, from: usize) -> impl Iterator<Item = (String, 
 /// One of a fleet.
 pub(crate) fn fleet_member(number: usize, generation: u64) -> Subject<'static> {
     let service = FLEET_SERVICES[number / 50 % FLEET_SERVICES.len()];
-    Subject { service, instance: number, agent: number / 10, generation, number, ttl_ms: LONG_TTL_MS }
+    Subject { service, instance: number, agent: number / INSTANCES_EACH, generation, number, ttl_ms: LONG_TTL_MS }
 }
 
 /// Names for a fleet's services; larger fleets have larger services.
@@ -90,7 +93,7 @@ static FLEET_SERVICES: std::sync::LazyLock<Vec<&'static str>> =
 
 /// What an agent of a fresh fleet vouches for, as its heartbeats say it.
 pub(crate) fn fleet_digest(agent_number: usize) -> Digest {
-    (agent_number * 10..agent_number * 10 + 10).fold(Digest::ZERO, |sum, number| {
+    (agent_number * INSTANCES_EACH..(agent_number + 1) * INSTANCES_EACH).fold(Digest::ZERO, |sum, number| {
         let vouching = registration(fleet_member(number, 1)).vouching;
         sum.plus(Digest::of_vouching(&vouching.service, &vouching.instance, vouching.incarnation, vouching.generation))
     })

@@ -47,6 +47,12 @@ pub enum RegistryError {
         /// What happened.
         reason: String,
     },
+    /// The operating system gives no thread.
+    #[error("no thread for the registry's core: {reason}; allow this user more threads")]
+    Thread {
+        /// What it says.
+        reason: String,
+    },
     /// A connection ended for good.
     #[error("the connection {connection} was closed")]
     Closed {
@@ -67,6 +73,7 @@ impl ExitReason for RegistryError {
             Self::Http(error) => error.exit(),
             Self::StreamDiffers { .. } | Self::StateDirectory { .. } => Exit::Configuration,
             Self::StreamUnknown { .. } | Self::Closed { .. } => Exit::BrokerUnavailable,
+            Self::Thread { .. } => Exit::Failed,
         }
     }
 }

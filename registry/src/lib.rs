@@ -9,6 +9,7 @@ pub mod core;
 mod broker_api;
 mod checkpoint_store;
 mod clock;
+mod core_thread;
 mod error;
 mod inspection;
 mod link_watch;

@@ -1,12 +1,12 @@
-//! Tells the shell when a connection can be relied on: after it was made (again), its subscriptions were restored, and a
-//! message of its own came back; and when it no longer can.
+//! Tells the shell when a connection can be relied on: after it was made (again), its subscriptions were restored, and the
+//! broker answered a message of its own; and when it no longer can.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Client, Subscriber};
+use async_nats::Client;
+use async_nats::client::RequestErrorKind;
 use bytes::Bytes;
-use futures::StreamExt;
 use muster_runtime::broker::{Connection, LinkPhase};
 use tokio::sync::{Notify, mpsc};
 
@@ -41,20 +41,13 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Watches a connection until it is closed or nobody listens any more. `recheck` asks for another round trip, for
 /// instance because the connection seems stuck.
 pub(crate) async fn watch(role: LinkRole, connection: Connection, recheck: Arc<Notify>, out: mpsc::Sender<LinkChange>) {
-    if let Some(mut inbox) = Inbox::open(connection.client()).await {
-        watch_open(role, &connection, &mut inbox, &recheck, &out).await;
-    }
+    watch_open(role, &connection, &recheck, &out).await;
     // Nobody left to tell: the shell ends.
     let _ = out.send(LinkChange::Closed(role)).await;
 }
 
-async fn watch_open(
-    role: LinkRole,
-    connection: &Connection,
-    inbox: &mut Inbox,
-    recheck: &Notify,
-    out: &mpsc::Sender<LinkChange>,
-) {
+async fn watch_open(role: LinkRole, connection: &Connection, recheck: &Notify, out: &mpsc::Sender<LinkChange>) {
+    let nobody = NobodysSubject::new(connection.client());
     let mut state = connection.state();
     let mut relied_on = None;
     let mut overflows = state.borrow().slow_consumers;
@@ -76,7 +69,7 @@ async fn watch_open(
             relied_on = None;
             changes.push(LinkChange::Down(role));
         }
-        if connected && relied_on.is_none() && inbox.round_trip().await && connection.connects() == connects {
+        if connected && relied_on.is_none() && nobody.round_trip().await && connection.connects() == connects {
             relied_on = Some(connects);
             changes.push(LinkChange::Up(role));
         }
@@ -93,36 +86,24 @@ async fn watch_open(
     }
 }
 
-/// A subject of one's own: what is sent there comes back once the broker has handled everything sent before it.
-struct Inbox {
+/// A subject of one's own that nobody listens to: whoever asks there is told so once the broker has handled everything
+/// that the connection sent before. Always the same, for brokers of other clusters are asked once whether they know anybody.
+struct NobodysSubject {
     client: Client,
     subject: String,
-    messages: Subscriber,
-    sent: u64,
 }
 
-impl Inbox {
-    async fn open(client: &Client) -> Option<Self> {
-        let subject = client.new_inbox();
-        Some(Self { messages: client.subscribe(subject.clone()).await.ok()?, client: client.clone(), subject, sent: 0 })
+impl NobodysSubject {
+    fn new(client: &Client) -> Self {
+        Self { client: client.clone(), subject: client.new_inbox() }
     }
 
-    async fn round_trip(&mut self) -> bool {
-        self.sent += 1;
-        let number = self.sent.to_string();
-        let back = async {
-            let payload = Bytes::from(number.clone().into_bytes());
-            if self.client.publish(self.subject.clone(), payload).await.is_err() {
-                return false;
-            }
-            while let Some(message) = self.messages.next().await {
-                // An earlier one that came late proves nothing about now.
-                if message.payload == number.as_bytes() {
-                    return true;
-                }
-            }
-            false
-        };
-        tokio::time::timeout(ROUND_TRIP_TIMEOUT, back).await.unwrap_or(false)
+    async fn round_trip(&self) -> bool {
+        let asked = self.client.request(self.subject.clone(), Bytes::new());
+        match tokio::time::timeout(ROUND_TRIP_TIMEOUT, asked).await {
+            Ok(Ok(_)) => true,
+            Ok(Err(error)) => error.kind() == RequestErrorKind::NoResponders,
+            Err(_) => false,
+        }
     }
 }

@@ -6,6 +6,7 @@ use muster_schemas::subject::{DISCONNECT_ADVISORIES, PING_SERVERS, Query, Verb};
 use muster_schemas::{AgentId, ReplicaId, ServiceName, Subjects};
 
 use crate::broker_api;
+use crate::core_thread::CoreThread;
 use crate::error::RegistryError;
 use crate::settings::RegistrySettings;
 
@@ -13,7 +14,8 @@ use crate::settings::RegistrySettings;
 /// ahead, which must fit.
 const WAITING_MESSAGES_MAX: usize = 131_072;
 
-/// The connections, one per role, so that heavy input delays neither output nor answers.
+/// The connections, one per role, so that heavy input delays neither output nor answers. Log and output are served by the
+/// core's thread, which hands from one to the other.
 pub(crate) struct Links {
     pub(crate) log: Connection,
     pub(crate) output: Connection,
@@ -27,12 +29,16 @@ impl Links {
         settings: &RegistrySettings,
         subjects: &Subjects,
         replica: &ReplicaId,
+        core: &CoreThread,
     ) -> Result<Self, RegistryError> {
-        let broker = &settings.broker;
+        let connect = async |role: Role| {
+            let broker = settings.broker.clone();
+            core.run(async move { broker.connect(role).await }).await
+        };
         let log = role(replica, "log").subscription_capacity(WAITING_MESSAGES_MAX);
         let mut links = Self {
-            log: broker.connect(log.needs_jetstream()).await?,
-            output: broker.connect(role(replica, "output").needs_jetstream()).await?,
+            log: connect(log.needs_jetstream()).await?,
+            output: connect(role(replica, "output").needs_jetstream().deaf_to_itself()).await?,
             queries: settings.answers_broker().connect(role(replica, "queries")).await?,
             hears_advisories: false,
         };

@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::core::catalog::checkpoint::Checkpoint;
 use crate::core::io::Effects;
 use crate::core::replica::{Replica, ReplicaSettings, Timing};
+use crate::core_thread::CoreThread;
 use crate::error::RegistryError;
 use crate::link_watch::{self, LinkRole};
 use crate::links::{Links, role};
@@ -86,9 +87,10 @@ async fn connect_and_work(
         },
         metrics,
     };
-    let links = Links::connect(settings, &parts.subjects, &parts.replica).await?;
+    let core = CoreThread::start().map_err(|error| RegistryError::Thread { reason: error.to_string() })?;
+    let links = Links::connect(settings, &parts.subjects, &parts.replica, &core).await?;
     let mut tasks = JoinSet::new();
-    let outcome = work(&parts, &links, readiness, &mut tasks, stop).await;
+    let outcome = work(&parts, &links, &core, readiness, &mut tasks, stop).await;
     let flushed = tokio::time::timeout(FLUSH_TIMEOUT, links.output.client().flush()).await;
     links.close().await;
     // With nobody to work for and nothing to watch they end by themselves.
@@ -104,6 +106,7 @@ async fn connect_and_work(
 async fn work(
     parts: &Parts<'_>,
     links: &Links,
+    core_thread: &CoreThread,
     readiness: Option<watch::Sender<Readiness>>,
     tasks: &mut JoinSet<()>,
     stop: &Stop,
@@ -158,13 +161,13 @@ async fn work(
         metrics_shown_ms: 0,
     };
     let tick = Duration::from_millis(timing.tick_ms);
-    together(queries, shell, sources, tick, stop).await
+    together(queries, (shell, core_thread), sources, tick, stop).await
 }
 
 /// The shell and the queries run until the end; if one fails, the other ends in an orderly way.
 async fn together(
     queries: Queries,
-    shell: Shell,
+    (shell, core_thread): (Shell, &CoreThread),
     sources: Sources,
     tick: Duration,
     stop: &Stop,
@@ -185,16 +188,16 @@ async fn together(
             outcome
         }
     });
-    // On the runtime's own threads: the one that waits here would have to be woken for every batch.
     let mut working = JoinSet::new();
-    working.spawn({
+    let work = {
         let ended = ended.clone();
         async move {
             let outcome = shell.run(sources, tick, &ended).await;
             ended.request();
             outcome
         }
-    });
+    };
+    working.spawn_on(work, core_thread.handle());
     let (worked, ()) = tokio::join!(working.join_next(), asked);
     let outcome = joined(worked);
     let answered = joined(answering.join_next().await);

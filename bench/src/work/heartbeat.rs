@@ -13,7 +13,7 @@ use muster_tests::{eventually, free_port, http};
 
 use super::Context;
 use crate::measure::{CpuUse, resident_bytes};
-use crate::payload::{SESSION, agent, fleet, fleet_digest, subjects};
+use crate::payload::{INSTANCES_EACH, SESSION, agent, fleet, fleet_digest, subjects};
 use crate::peers::etcd::{self, Etcd};
 use crate::peers::kv;
 use crate::report::{FLOOR, MUSTER, Report};
@@ -21,8 +21,6 @@ use crate::stand::{Broker, Durability, Registry, SOON, child, pipeline, until_in
 
 const WORK: &str = "heartbeat rate";
 const AGENTS: usize = 1_000;
-/// One heartbeat speaks for all of an agent's.
-const INSTANCES_EACH: usize = 10;
 /// Ten digits from the first to the last, so that it can be written in place.
 const FIRST_COUNTER: u64 = 1_000_000_000;
 const COUNTER: &str = "1000000000";

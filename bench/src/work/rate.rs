@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use super::{Context, registration};
 use crate::floor;
 use crate::measure::{CpuUse, resident_bytes};
-use crate::payload::{fleet, number, subjects};
+use crate::payload::{INSTANCES_EACH, fleet, number, subjects};
 use crate::peers::etcd::{self, Etcd};
 use crate::peers::kv;
 use crate::report::{FLOOR, MUSTER, Report};
@@ -128,17 +128,22 @@ async fn put_all(client: &Client, events: &[(async_nats::Subject, Bytes)]) -> Re
     Ok(started.elapsed())
 }
 
-/// Puts under a lease, 64 at a time.
+/// Puts under leases, 64 at a time. Each lease has as many keys as an agent has instances, and is there before: with each put
+/// etcd looks at all keys of its lease.
 async fn etcd_puts(etcd: &Etcd, count: usize) -> Result<Duration> {
     let client = etcd.connect().await?;
-    let lease = client.grant(3_600).await?;
+    let mut leases = Vec::with_capacity(count / INSTANCES_EACH + 1);
+    while leases.len() * INSTANCES_EACH < count {
+        let granted = futures::future::try_join_all((0..64).map(|_| client.grant(3_600)));
+        leases.extend(granted.await?);
+    }
     let values: Vec<Bytes> = fleet(count, 0).map(|(_, bytes)| bytes).collect();
     let free = Arc::new(Semaphore::new(64));
     let started = Instant::now();
     let mut puts = tokio::task::JoinSet::new();
     for (number, value) in values.into_iter().enumerate() {
         let permit = Arc::clone(&free).acquire_owned().await?;
-        let client = client.clone();
+        let (client, lease) = (client.clone(), leases[number / INSTANCES_EACH]);
         puts.spawn(async move {
             let put = client.put(&format!("orders/{number}"), value, lease).await;
             drop(permit);

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::Context;
 use crate::floor;
 use crate::measure::{Begun, TurnsCpu, histogram, open_loop, resident_bytes};
-use crate::payload::{LONG_TTL_MS, Subject, event, number};
+use crate::payload::{INSTANCES_EACH, LONG_TTL_MS, Subject, event, number};
 use crate::peers::etcd::{self, Etcd};
 use crate::peers::kv;
 use crate::report::{FLOOR, MUSTER, Report};
@@ -131,7 +131,7 @@ impl System {
 fn subject_of(number: usize) -> Subject<'static> {
     let generation = u64::try_from(number / INSTANCES).unwrap_or(0) + 1;
     let instance = number % INSTANCES;
-    Subject { service: "orders", instance, agent: instance / 10, generation, number, ttl_ms: LONG_TTL_MS }
+    Subject { service: "orders", instance, agent: instance / INSTANCES_EACH, generation, number, ttl_ms: LONG_TTL_MS }
 }
 
 /// Publishes to a stream, with an acknowledgement that is not waited for.
@@ -258,7 +258,7 @@ async fn key_value(broker: &Broker, publisher: &Client, begun: &Arc<Begun>) -> R
 
 async fn with_etcd(server: &Etcd, begun: &Arc<Begun>) -> Result<System> {
     let (publisher, consumer) = (server.connect().await?, server.connect().await?);
-    let lease = publisher.grant(3_600).await?;
+    let leases = futures::future::try_join_all((0..INSTANCES / INSTANCES_EACH).map(|_| publisher.grant(3_600))).await?;
     let mut values = Box::pin(consumer.watch("orders/").await?);
     let (sender, seen) = mpsc::channel(WAITING_MAX);
     let begun_there = Arc::clone(begun);
@@ -271,6 +271,7 @@ async fn with_etcd(server: &Etcd, begun: &Arc<Begun>) -> Result<System> {
     let send: Sending = Box::new(move |number| {
         let (_, value) = event(subject_of(number));
         let (publisher, begun) = (publisher.clone(), Arc::clone(&begun));
+        let lease = leases[number % INSTANCES / INSTANCES_EACH];
         Box::pin(async move {
             tokio::spawn(async move {
                 begun.begin(number);

@@ -93,6 +93,9 @@ fn options(access: &Access, role: &Role) -> Result<(Arc<Link>, ConnectOptions), 
             events.take(event);
             std::future::ready(())
         });
+    if role.deaf_to_itself {
+        options = options.no_echo();
+    }
     if let Some(ca) = &access.tls_ca {
         options = options.add_root_certificates(ca.clone()).require_tls(true);
     }

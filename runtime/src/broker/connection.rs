@@ -28,6 +28,8 @@ pub struct Role {
     pub jetstream: bool,
     /// End at the first disconnect instead of coming back.
     pub once: bool,
+    /// Do not hear what this connection publishes itself.
+    pub deaf_to_itself: bool,
     /// Messages that wait in one subscription before it overflows, which loses the newest.
     pub subscription_capacity: usize,
     /// Commands that wait for the connection's task before the sender has to.
@@ -43,6 +45,7 @@ impl Role {
             identity: None,
             jetstream: false,
             once: false,
+            deaf_to_itself: false,
             subscription_capacity: 65_536,
             command_capacity: 2_048,
         }
@@ -67,6 +70,14 @@ impl Role {
     #[must_use]
     pub fn ends_at_disconnect(mut self) -> Self {
         self.once = true;
+        self
+    }
+
+    /// The broker sends back nothing that this connection publishes, also where it has subscribed to it. Whoever asks
+    /// for a round trip gets *no responders* instead of its own message.
+    #[must_use]
+    pub fn deaf_to_itself(mut self) -> Self {
+        self.deaf_to_itself = true;
         self
     }
 

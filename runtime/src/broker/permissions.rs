@@ -87,9 +87,9 @@ async fn ask(client: &Client, needs: &[Need]) -> Option<(String, Subscriber, Vec
             }
         }
     }
-    // The server handles a connection's commands in order. Whether this one comes back or is refused: the earlier ones
-    // are done.
-    client.publish(inbox.clone(), Default::default()).await.ok()?;
+    // The server handles a connection's commands in order. Whether this one comes back, is refused, or finds nobody
+    // because the connection does not hear itself: the earlier ones are done.
+    client.publish_with_reply(inbox.clone(), inbox.clone(), Default::default()).await.ok()?;
     client.flush().await.ok()?;
     Some((inbox, replies, subscriptions))
 }

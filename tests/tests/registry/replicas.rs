@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use muster_tests::NatsServer;
+use muster_tests::{NatsServer, free_port, http};
+use serde_json::Value;
 
 use crate::support::{listen, next_change, register, start_ready, status_with};
 
@@ -44,4 +45,35 @@ async fn a_frozen_publisher_costs_about_a_second() {
     while next_change(&mut changes).await.revision < sequence {}
     status_with(&client, |status| status.replicas.len() == 2).await;
     drop((first, second));
+}
+
+/// Messages that the broker has sent on a connection since it was made.
+async fn sent_to(monitor: u16, connection: &str) -> u64 {
+    let body = http::get(monitor, "/connz").await.expect("the broker tells of its connections");
+    let told: Value = serde_json::from_str(&body).expect("JSON");
+    let connections = told["connections"].as_array().expect("a list");
+    let found = connections.iter().find(|found| found["name"] == connection);
+    found.and_then(|found| found["out_msgs"].as_u64()).unwrap_or_else(|| panic!("no {connection} in {body}"))
+}
+
+#[tokio::test]
+async fn a_replica_hears_what_others_publish_and_not_what_it_publishes_itself() {
+    const CHANGES: u64 = 300;
+    let monitor = free_port();
+    let broker = NatsServer::builder().settings(&format!("http: \"127.0.0.1:{monitor}\"")).start().await;
+    let client = broker.connect().await;
+    let _first = start_ready(&broker, &client, "r1", &[]).await;
+    let _second = start_ready(&broker, &client, "r2", &[]).await;
+    status_with(&client, |status| status.replicas.len() == 2).await;
+    let (to_first, to_second) = ("muster-registry r1 output", "muster-registry r2 output");
+    let before = (sent_to(monitor, to_first).await, sent_to(monitor, to_second).await);
+    let mut changes = listen(&client, "change.orders").await;
+    for number in 1..=CHANGES {
+        let sequence = register(&client, "orders", &format!("a{number}"), 1).await;
+        assert_eq!(next_change(&mut changes).await.revision, sequence);
+    }
+    let heard = (sent_to(monitor, to_first).await - before.0, sent_to(monitor, to_second).await - before.1);
+    assert!(heard.0 < CHANGES / 2, "the publishing replica was sent {} messages", heard.0);
+    // Of the last change the consumer may have been told first.
+    assert!(heard.1 + 1 >= CHANGES, "the other was sent {} messages", heard.1);
 }
