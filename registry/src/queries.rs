@@ -251,7 +251,7 @@ impl Queries {
             Topic::Endpoint(endpoint) => endpoint,
             Topic::Api(verb) => {
                 let bytes = self.api.answer(verb);
-                self.send(reply, None, bytes).await;
+                self.send(reply, None, bytes.into()).await;
                 return;
             }
         };
@@ -333,7 +333,7 @@ impl Queries {
         let past::Told { asked, found } = told;
         let (now_ms, payload_max) = (self.clock.now_ms(), self.client.max_payload());
         let answer = found.and_then(|found| match found {
-            past::Found::History(bytes) => Ok(bytes),
+            past::Found::History(bytes) => Ok(bytes.into()),
             past::Found::Snapshot(snapshot) => {
                 self.answering.answer(now_ms, &snapshot, &asked.query, &asked.request, payload_max)
             }

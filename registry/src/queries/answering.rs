@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use muster_schemas::pulse::CatalogState;
 use muster_schemas::query::{ErrorCode, QueryError, Request};
 use muster_schemas::subject::Query;
@@ -22,6 +23,15 @@ pub struct Answering {
     replica: ReplicaId,
     cursors: Cursors,
     encoded: Encoded,
+    last: Option<Last>,
+}
+
+/// The last answer about a whole service.
+#[derive(Debug)]
+struct Last {
+    head: Head<'static>,
+    services: Bytes,
+    reply: Bytes,
 }
 
 /// A chunk of an answer that is to be written.
@@ -42,6 +52,7 @@ impl Answering {
             replica: replica.clone(),
             cursors: Cursors::new(cursor_period_ms),
             encoded: Encoded::default(),
+            last: None,
         }
     }
 
@@ -61,7 +72,7 @@ impl Answering {
         query: &Query,
         request: &Request,
         payload_max: usize,
-    ) -> Result<Vec<u8>, QueryError> {
+    ) -> Result<Bytes, QueryError> {
         if request.limit == Some(0) {
             let help = "leave it out, or ask for at least one";
             return Err(QueryError::new(ErrorCode::BadRequest, "a limit of nothing", "limit", 0, help));
@@ -83,7 +94,7 @@ impl Answering {
                 if *request == Request { min_revision: request.min_revision, ..Request::default() } =>
             {
                 match self.encoded.service(&snapshot.catalog, service, bytes_max) {
-                    Some(services) => Ok(reply(&head(now_ms, snapshot)?, &services)),
+                    Some(services) => Ok(self.whole(head(now_ms, snapshot)?, services)),
                     None => self.chunk(now_ms, first, bytes_max),
                 }
             }
@@ -91,7 +102,20 @@ impl Answering {
         }
     }
 
-    fn chunk(&mut self, now_ms: u64, wanted: Wanted<'_>, bytes_max: usize) -> Result<Vec<u8>, QueryError> {
+    /// Often many ask for the same service at once: within a millisecond all get the same bytes.
+    fn whole(&mut self, head: Head<'static>, services: Bytes) -> Bytes {
+        let is_same = |last: &&Last| {
+            last.head == head && last.services.len() == services.len() && last.services.as_ptr() == services.as_ptr()
+        };
+        if let Some(last) = self.last.as_ref().filter(is_same) {
+            return last.reply.clone();
+        }
+        let reply = Bytes::from(reply(&head, &services));
+        self.last = Some(Last { head, services, reply: reply.clone() });
+        reply
+    }
+
+    fn chunk(&mut self, now_ms: u64, wanted: Wanted<'_>, bytes_max: usize) -> Result<Bytes, QueryError> {
         let Wanted { snapshot, query, request, at } = wanted;
         let mut head = head(now_ms, snapshot)?;
         let from = at.as_ref().map(|(_, from)| from);
@@ -104,7 +128,7 @@ impl Answering {
             self.subjects.query(&Query::Next(self.replica.clone(), cursor.to_string()))
         });
         head.next = next.as_deref();
-        Ok(reply(&head, &services))
+        Ok(reply(&head, &services).into())
     }
 }
 
@@ -143,4 +167,49 @@ fn find(snapshot: &Snapshot, service: &ServiceName, instance: &InstanceId) -> Re
         return Err(QueryError::new(ErrorCode::NotReady, message, "instance", asked, help));
     }
     Err(QueryError::not_found(service, Some(instance)))
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_schemas::{EpochId, Namespace, Prefix};
+
+    use super::super::encoding::tests::catalog;
+    use super::*;
+
+    fn snapshot(instances: &[(&str, u32)], revision: u64) -> Arc<Snapshot> {
+        Arc::new(Snapshot {
+            catalog: catalog(instances),
+            epoch: Some(EpochId::from_parts(1, 1)),
+            revision,
+            state: CatalogState::Ready,
+            head_confirmed_ms: Some(1_000),
+            serving: true,
+            reason: None,
+        })
+    }
+
+    #[test]
+    fn within_a_millisecond_all_get_the_same_bytes_and_nobody_those_of_another_moment_service_or_revision() {
+        let subjects = Subjects::new(Prefix::default(), Namespace::default());
+        let mut answering = Answering::new(&subjects, &ReplicaId::new("r1").unwrap(), 30_000);
+        let mut ask = |now_ms: u64, snapshot: &Arc<Snapshot>, service: &str| {
+            let query = Query::Service(ServiceName::new(service).unwrap());
+            answering.answer(now_ms, snapshot, &query, &Request::default(), usize::MAX).unwrap()
+        };
+        let field =
+            |reply: &Bytes, name: &str| serde_json::from_slice::<serde_json::Value>(reply).unwrap()[name].clone();
+        let before = snapshot(&[("orders", 2), ("carts", 1)], 7);
+        let first = ask(1_005, &before, "orders");
+        assert_eq!(ask(1_005, &before, "orders").as_ptr(), first.as_ptr());
+        assert_eq!(field(&first, "head_age_ms"), 5);
+
+        assert_eq!(field(&ask(1_006, &before, "orders"), "head_age_ms"), 6);
+        assert_eq!(field(&ask(1_006, &before, "carts"), "services")[0]["service"], "carts");
+        assert_eq!(field(&ask(1_006, &before, "orders"), "services")[0]["service"], "orders");
+
+        let later = snapshot(&[("orders", 3), ("carts", 1)], 8);
+        let reply = ask(1_006, &later, "orders");
+        assert_eq!(field(&reply, "revision"), 8);
+        assert_eq!(field(&reply, "services")[0]["total"], 3);
+    }
 }

@@ -12,7 +12,7 @@ use super::cursors::Position;
 use crate::core::catalog::{Catalog, Service};
 
 /// What stands before the services.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Head<'a> {
     pub(super) v: u32,
     pub(super) epoch: EpochId,

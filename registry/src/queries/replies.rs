@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE};
 use async_nats::{HeaderMap, Subject};
+use bytes::Bytes;
 use muster_runtime::logging::limited;
 use muster_schemas::MinRevision;
 use muster_schemas::query::{ErrorCode, ErrorReply, QueryError, Status};
@@ -66,13 +67,13 @@ impl Queries {
         headers.insert(NATS_SERVICE_ERROR, error.code.as_str());
         headers.insert(NATS_SERVICE_ERROR_CODE, error.code.number().to_string());
         let body = serde_json::to_vec(&ErrorReply { error: error.clone() }).unwrap_or_default();
-        self.send(reply, Some(headers), body).await;
+        self.send(reply, Some(headers), body.into()).await;
     }
 
-    pub(super) async fn send(&self, reply: Subject, headers: Option<HeaderMap>, bytes: Vec<u8>) {
+    pub(super) async fn send(&self, reply: Subject, headers: Option<HeaderMap>, bytes: Bytes) {
         let sent = match headers {
-            Some(headers) => self.client.publish_with_headers(reply, headers, bytes.into()).await,
-            None => self.client.publish(reply, bytes.into()).await,
+            Some(headers) => self.client.publish_with_headers(reply, headers, bytes).await,
+            None => self.client.publish(reply, bytes).await,
         };
         if let Err(error) = sent {
             limited("answer", |suppressed| tracing::warn!(suppressed, "an answer was not sent: {error}"));

@@ -1,5 +1,6 @@
 //! What a registry's query task does: the real answers, given by hand.
 
+use bytes::Bytes;
 use muster_registry::core::replica::Snapshot;
 use muster_registry::{Answering, is_met};
 use muster_schemas::query::{ErrorCode, ErrorReply, QueryError, Request};
@@ -80,15 +81,15 @@ impl World {
         }
     }
 
-    fn reply(&mut self, index: usize, subject: String, bytes: Vec<u8>) {
+    fn reply(&mut self, index: usize, subject: String, payload: Bytes) {
         let link = self.registries[index].link(Role::Queries);
-        self.send(link, Packet::Publish { subject, payload: bytes.into(), reply: None });
+        self.send(link, Packet::Publish { subject, payload, reply: None });
     }
 
     fn refuse(&mut self, index: usize, reply: &str, error: QueryError) {
         // Consumers tell errors by their headers, agents by their content.
         let bytes = serde_json::to_vec(&ErrorReply { error }).unwrap_or_default();
-        self.reply(index, reply.to_owned(), bytes);
+        self.reply(index, reply.to_owned(), bytes.into());
     }
 
     pub(crate) fn answer_waiting_questions(&mut self, index: usize) {
