@@ -63,15 +63,20 @@ pub(crate) async fn open_loop<F: Future<Output = Result<()>>>(
     Ok(())
 }
 
-/// Processor time that a process has used so far, in seconds; of all its threads.
+/// Processor time that a process has used so far, in seconds; of all its threads, those that have ended included. From the
+/// scheduler's nanoseconds: `/proc/PID/stat` counts hundredths of a second, which an idle process hardly ever uses.
+#[cfg(target_os = "linux")]
 pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
-    let stat =
-        fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("process {pid} is not there"))?;
-    // The name, in brackets, may hold anything; after it come fields separated by spaces.
-    let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-    let ticks = |index: usize| rest.split(' ').nth(index).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
-    let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?.unwrap_or(100);
-    Ok((ticks(11) + ticks(12)) / per_second as f64)
+    use nix::time::{clock_getcpuclockid, clock_gettime};
+    let clock = clock_getcpuclockid(nix::unistd::Pid::from_raw(i32::try_from(pid)?));
+    let used = clock.and_then(clock_gettime).with_context(|| format!("process {pid} is not there"))?;
+    Ok(Duration::from(used).as_secs_f64())
+}
+
+/// Only Linux tells of other processes.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn cpu_seconds(_pid: u32) -> Result<f64> {
+    anyhow::bail!("processor time of other processes can be read on Linux only")
 }
 
 /// Memory of a process that is in use now, in bytes.
@@ -136,5 +141,29 @@ impl CpuUse {
     /// Percent of one core since the beginning.
     pub(crate) fn percent(&self) -> Result<f64> {
         Ok((cpu_seconds(self.pid)? - self.before) * 100.0 / self.since.elapsed().as_secs_f64())
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_of_threads_that_have_ended_counts_and_is_read_finer_than_ticks() {
+        let own = std::process::id();
+        let before = cpu_seconds(own).unwrap();
+        let spent = std::thread::spawn(|| {
+            let began = cpu_of_this_thread();
+            while cpu_of_this_thread() - began < Duration::from_millis(3) {}
+            (cpu_of_this_thread() - began).as_secs_f64()
+        });
+        let spent = spent.join().unwrap();
+        let used = cpu_seconds(own).unwrap() - before;
+        assert!(used >= spent, "{used} s of which one thread alone used {spent} s");
+        assert!((used * 1e9).round() % 1e7 != 0.0, "{used} s is a whole number of ticks");
+    }
+
+    fn cpu_of_this_thread() -> Duration {
+        nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use muster_schemas::Subjects;
 
+use crate::checkpoint_threads::CheckpointThreads;
 use crate::core::catalog::checkpoint::{Checkpoint, CheckpointError, Restoring};
 
 /// How much is read at once.
@@ -57,7 +58,7 @@ impl StateFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let (mut restoring, mut piece) = (Restoring::new(), vec![0; PIECE_BYTES]);
+        let (mut restoring, mut piece) = (Restoring::read_by(CheckpointThreads::begin()), vec![0; PIECE_BYTES]);
         loop {
             match file.read(&mut piece)? {
                 0 => return Ok(Some(restoring.finish()?.0)),

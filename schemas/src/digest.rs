@@ -11,14 +11,15 @@ use sha2::{Digest as _, Sha256};
 
 use crate::id::Incarnation;
 use crate::name::{InstanceId, ServiceName};
+use crate::wide::Wide;
 
 /// A sum modulo 2^128.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Digest(u128);
+pub struct Digest(Wide);
 
 impl Digest {
     /// The digest of nothing.
-    pub const ZERO: Self = Self(0);
+    pub const ZERO: Self = Self(Wide::ZERO);
 
     /// One item of a service's digest: an instance and the revision of its last change.
     #[must_use]
@@ -43,7 +44,7 @@ impl Digest {
         hash.update([0]);
         hash.update(instance.as_str());
         hash.update([0]);
-        hash.update(incarnation.to_string());
+        hash.update(incarnation.text(&mut [0; ulid::ULID_LEN]));
         hash.update([0]);
         hash.update(decimal(generation, &mut [0; 20]));
         Self::finish(hash)
@@ -61,19 +62,19 @@ impl Digest {
         let bytes = hash.finalize();
         let mut first = [0; 16];
         first.copy_from_slice(&bytes[..16]);
-        Self(u128::from_be_bytes(first))
+        Self(Wide::new(u128::from_be_bytes(first)))
     }
 
     /// The sum with one more item.
     #[must_use]
     pub fn plus(self, item: Self) -> Self {
-        Self(self.0.wrapping_add(item.0))
+        Self(Wide::new(self.0.get().wrapping_add(item.0.get())))
     }
 
     /// The sum with one item less.
     #[must_use]
     pub fn minus(self, item: Self) -> Self {
-        Self(self.0.wrapping_sub(item.0))
+        Self(Wide::new(self.0.get().wrapping_sub(item.0.get())))
     }
 }
 
@@ -98,7 +99,7 @@ impl std::iter::Sum for Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{:032x}", self.0)
+        write!(out, "{:032x}", self.0.get())
     }
 }
 
@@ -122,7 +123,9 @@ impl FromStr for Digest {
     fn from_str(text: &str) -> Result<Self, DigestError> {
         let canonical = text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         let number = if canonical { u128::from_str_radix(text, 16).ok() } else { None };
-        number.map(Self).ok_or_else(|| DigestError { value: text.chars().take(64).collect() })
+        number
+            .map(|number| Self(Wide::new(number)))
+            .ok_or_else(|| DigestError { value: text.chars().take(64).collect() })
     }
 }
 

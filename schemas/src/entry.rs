@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::change::Cause;
@@ -19,11 +19,17 @@ use crate::timestamp::Timestamp;
 #[serde(rename_all = "snake_case")]
 pub enum Entry {
     /// An instance.
+    #[serde(deserialize_with = "read_once")]
     Instance(Arc<Instance>),
     /// What is kept of one that is gone.
     Tombstone(Arc<Tombstone>),
     /// What an operator wants of one.
     Intent(Arc<Intent>),
+}
+
+/// Serde reads what is shared into a box first, and then moves it to where it is shared.
+fn read_once<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Arc<T>, D::Error> {
+    T::deserialize(deserializer).map(Arc::new)
 }
 
 /// More than most entries take.

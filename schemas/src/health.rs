@@ -7,6 +7,7 @@ use crate::limits::{CHECK_OUTPUT_BYTES_MAX, CHECKS_MAX, TEXT_BYTES_MAX};
 use crate::object::object;
 use crate::refusal::Refusal;
 use crate::text::Text;
+use crate::tight::Tight;
 use crate::timestamp::Timestamp;
 
 /// From good to bad; `passing` and `warning` may be routed to.
@@ -78,9 +79,9 @@ pub struct Check {
 object!(
     Health {
         need status: HealthStatus,
-        may checks: Vec<Check> = Vec::new(),
+        may checks: Tight<Check> = Tight::default(),
         rest extra,
-    } => Health { status, checks: crate::instance::tight(checks), extra }
+    } => Health { status, checks: checks.0, extra }
 );
 
 object!(

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use ulid::Ulid;
 
+use crate::wide::Wide;
+
 /// A text that is not a ULID in its canonical form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{value:?} is not a ULID: expected 26 characters of Crockford's base 32 in upper case")]
@@ -18,26 +20,34 @@ macro_rules! ulid_id {
     ($(#[$doc:meta])* $type:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $type(Ulid);
+        pub struct $type(Wide);
 
         impl $type {
             /// An id from milliseconds since 1970 (48 bits used) and randomness (80 bits used).
             #[must_use]
             pub fn from_parts(time_ms: u64, random: u128) -> Self {
-                Self(Ulid::from_parts(time_ms, random))
+                Self(Wide::new(Ulid::from_parts(time_ms, random).0))
+            }
+
+            fn ulid(&self) -> Ulid {
+                Ulid(self.0.get())
             }
 
             /// Milliseconds since 1970 that the id was minted from.
             #[must_use]
             pub fn time_ms(&self) -> u64 {
-                self.0.timestamp_ms()
+                self.ulid().timestamp_ms()
+            }
+
+            /// Its text, written into a buffer.
+            pub(crate) fn text<'a>(&self, buffer: &'a mut [u8; ulid::ULID_LEN]) -> &'a str {
+                self.ulid().array_to_str(buffer)
             }
 
             /// The id just above this one; the largest stays itself.
             #[must_use]
             pub fn next(&self) -> Self {
-                let number = u128::from_be_bytes(self.0.to_bytes()).saturating_add(1);
-                Self(Ulid::from_bytes(number.to_be_bytes()))
+                Self(Wide::new(self.0.get().saturating_add(1)))
             }
 
             /// A new id: from the clock and randomness, but above `largest_known` in any case, so that a clock that
@@ -54,7 +64,7 @@ macro_rules! ulid_id {
 
         impl fmt::Display for $type {
             fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str(self.0.array_to_str(&mut [0; ulid::ULID_LEN]))
+                out.write_str(self.text(&mut [0; ulid::ULID_LEN]))
             }
         }
 
@@ -70,13 +80,13 @@ macro_rules! ulid_id {
             fn from_str(text: &str) -> Result<Self, IdError> {
                 let refused = || IdError { value: text.chars().take(64).collect() };
                 let id = Ulid::from_string(text).map_err(|_| refused())?;
-                if id.array_to_str(&mut [0; ulid::ULID_LEN]) == text { Ok(Self(id)) } else { Err(refused()) }
+                if id.array_to_str(&mut [0; ulid::ULID_LEN]) == text { Ok(Self(Wide::new(id.0))) } else { Err(refused()) }
             }
         }
 
         impl Serialize for $type {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(self.0.array_to_str(&mut [0; ulid::ULID_LEN]))
+                serializer.serialize_str(self.text(&mut [0; ulid::ULID_LEN]))
             }
         }
 

@@ -18,6 +18,7 @@ use crate::object::object;
 use crate::refusal::Refusal;
 use crate::shared;
 use crate::text::Text;
+use crate::tight::Tight;
 use crate::timestamp::Timestamp;
 
 /// Who vouches for which instance, and which vouching this is.
@@ -192,12 +193,6 @@ pub struct Instance {
 /// Fields that only a registry writes: an agent that sends one would have it read as the registry's word.
 const REGISTRY_FIELDS: [&str; 3] = ["created_revision", "modified_revision", "maintenance"];
 
-/// A list that is held for long: readers of JSON leave room for more.
-pub(crate) fn tight<T>(mut list: Vec<T>) -> Vec<T> {
-    list.shrink_to_fit();
-    list
-}
-
 object!(
     Registration {
         need service: ServiceName,
@@ -209,8 +204,8 @@ object!(
         need ttl_ms: u64,
         may linger_ms: u64 = 0,
         may version: Option<Text> = None,
-        may endpoints: Vec<Endpoint> = Vec::new(),
-        may tags: Vec<Text> = Vec::new(),
+        may endpoints: Tight<Endpoint> = Tight::default(),
+        may tags: Tight<Text> = Tight::default(),
         may metadata: Labels = Labels::default(),
         may weight: u16 = default_weight(),
         may locality: Option<Locality> = None,
@@ -222,8 +217,8 @@ object!(
         ttl_ms,
         linger_ms,
         version,
-        endpoints: tight(endpoints),
-        tags: tight(tags),
+        endpoints: endpoints.0,
+        tags: tags.0,
         metadata,
         weight,
         locality: locality.map(shared::locality),
@@ -246,8 +241,8 @@ object!(
         need modified_revision: u64,
         may linger_ms: u64 = 0,
         may version: Option<Text> = None,
-        may endpoints: Vec<Endpoint> = Vec::new(),
-        may tags: Vec<Text> = Vec::new(),
+        may endpoints: Tight<Endpoint> = Tight::default(),
+        may tags: Tight<Text> = Tight::default(),
         may metadata: Labels = Labels::default(),
         may weight: u16 = default_weight(),
         may locality: Option<Locality> = None,
@@ -261,8 +256,8 @@ object!(
             ttl_ms,
             linger_ms,
             version,
-            endpoints: tight(endpoints),
-            tags: tight(tags),
+            endpoints: endpoints.0,
+            tags: tags.0,
             metadata,
             weight,
             locality: locality.map(shared::locality),

@@ -14,6 +14,8 @@ pub mod labels;
 pub mod extra;
 mod object;
 mod shared;
+mod tight;
+mod wide;
 pub mod limits;
 pub mod refusal;
 pub mod subject;

@@ -21,7 +21,8 @@ const REMEMBERED_MAX: usize = 2_048;
 const REMEMBERED_BYTES_MAX: usize = 64;
 
 thread_local! {
-    static REMEMBERED: RefCell<Vec<Option<ArcStr>>> = const { RefCell::new(Vec::new()) };
+    /// Each with its hash, by which others are told apart without a look at what lies elsewhere in memory.
+    static REMEMBERED: RefCell<Vec<(usize, ArcStr)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The text, shared with whoever read the same on this thread not long ago.
@@ -31,13 +32,14 @@ pub(crate) fn shared(text: &str) -> ArcStr {
     }
     REMEMBERED.with_borrow_mut(|remembered| {
         if remembered.is_empty() {
-            remembered.resize(REMEMBERED_MAX, None);
+            remembered.resize(REMEMBERED_MAX, (hash(""), ArcStr::new()));
         }
-        let place = &mut remembered[hash(text) % REMEMBERED_MAX];
-        match place {
-            Some(known) if *known == *text => ArcStr::clone(known),
-            _ => ArcStr::clone(place.insert(ArcStr::from(text))),
+        let hash = hash(text);
+        let (known_hash, known) = &mut remembered[hash % REMEMBERED_MAX];
+        if *known_hash != hash || *known != *text {
+            (*known_hash, *known) = (hash, ArcStr::from(text));
         }
+        ArcStr::clone(known)
     })
 }
 

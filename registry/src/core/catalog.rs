@@ -15,6 +15,7 @@ mod notices;
 mod outcome;
 mod registry_events;
 mod service;
+mod vouched;
 mod write;
 
 #[cfg(test)]
@@ -36,6 +37,7 @@ pub use intents::INTENTS_MAX;
 pub use outcome::{Folded, News, Outcome, Reason};
 pub use registry_events::FOLD_VERSION_SETTING;
 pub use service::{Held, Service};
+pub(crate) use vouched::{Vouched, name_hash, vouching_digest};
 
 /// The fold versions that this software has.
 pub const FOLD_VERSIONS: [u32; 1] = [muster_schemas::FOLD_VERSION];

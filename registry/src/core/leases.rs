@@ -26,12 +26,12 @@ mod tests;
 use std::cmp::Reverse;
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BinaryHeap, HashMap};
-use std::hash::{BuildHasher, BuildHasherDefault};
+use std::hash::BuildHasherDefault;
 
 // The standard library's tables hold their keys; this one finds them where they are already.
 use hashbrown::HashTable;
 use muster_schemas::query::ServerState;
-use muster_schemas::{AgentId, InstanceId, ReplicaId, ServiceName, Subjects};
+use muster_schemas::{AgentId, ReplicaId, Subjects};
 
 use agent::{Agent, Lease};
 use clock::LeaseClock;
@@ -56,11 +56,6 @@ pub const STRANGERS_MAX: usize = 100_000;
 
 /// The hasher is fixed, so that a replayed history takes the same course; nothing depends on the order of a map.
 type Map<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
-
-/// The hash of an instance's names.
-fn name_hash(service: &ServiceName, instance: &InstanceId) -> u64 {
-    BuildHasherDefault::<DefaultHasher>::default().hash_one((service, instance))
-}
 
 /// Who was heard when.
 #[derive(Debug)]

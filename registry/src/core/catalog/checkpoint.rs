@@ -8,6 +8,7 @@
 mod gathering;
 mod reading;
 mod restore;
+mod stretch;
 mod write;
 
 use muster_schemas::pulse::CatalogState;
@@ -19,6 +20,7 @@ pub use restore::Restoring;
 pub use write::Written;
 
 use super::Catalog;
+use super::vouched::{AllVouched, Vouched};
 
 /// The only format that this software writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -38,6 +40,8 @@ pub struct Checkpoint {
     catalog: Catalog,
     revision: Revision,
     stream_created_at: Option<Timestamp>,
+    /// Known after reading; of none if it was not read.
+    vouched: AllVouched,
 }
 
 /// The first frame.
@@ -110,7 +114,7 @@ impl Checkpoint {
     pub fn of(catalog: &Catalog, stream_created_at: Option<Timestamp>) -> Option<Self> {
         let revision = catalog.position()?;
         catalog.last_event()?;
-        Some(Self { catalog: catalog.clone(), revision, stream_created_at })
+        Some(Self { catalog: catalog.clone(), revision, stream_created_at, vouched: AllVouched::default() })
     }
 
     /// The catalog.
@@ -123,6 +127,12 @@ impl Checkpoint {
     #[must_use]
     pub fn revision(&self) -> Revision {
         self.revision
+    }
+
+    /// What leases need of its instances, in their order, as far as that is known from reading it: of all or of none.
+    pub(crate) fn vouched(&self) -> impl Iterator<Item = Vouched> {
+        let of_all = u64::try_from(self.vouched.count()) == Ok(self.catalog.instances_count());
+        self.vouched.iter().take(if of_all { usize::MAX } else { 0 })
     }
 
     /// When the stream was created that held its log, if that is known.

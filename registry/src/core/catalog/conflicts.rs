@@ -15,6 +15,9 @@ pub const CONFLICTS_PER_CHANGE_MAX: usize = 16;
 
 type Key = (ServiceName, InstanceId);
 
+/// More would let more cores put claims in order, and cost more whenever a catalog is cloned.
+const TREES: usize = 4;
+
 /// Who claims the addresses behind one hash; almost always one, and boxed, more do not take room from those.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Claim {
@@ -25,9 +28,15 @@ enum Claim {
 /// All claims, by a hash of host and port. The instances themselves settle whether two hashes are equal by chance.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Claims {
-    by_hash: OrdMap<u64, Claim>,
+    /// Each with its share of the hashes, so that they can be put in order beside each other.
+    by_hash: [OrdMap<u64, Claim>; TREES],
     /// How many hashes have more than one claim: while it is 0, nobody need look.
     shared: usize,
+}
+
+/// The tree that a hash is in.
+fn tree_of(hash: u64) -> usize {
+    hash as usize % TREES
 }
 
 /// An endpoint's address, as conflicts are about it.
@@ -58,17 +67,54 @@ fn key(instance: &Instance) -> Key {
     (instance.service().clone(), instance.id().clone())
 }
 
-/// The claims of many instances, before they are put in order.
+/// The claims of many instances, before they are put in order: a list for each tree.
 #[derive(Debug, Default)]
-pub(super) struct ClaimList(Vec<(u64, Claim)>);
+pub(super) struct ClaimList([Vec<(u64, Claim)>; TREES]);
+
+/// Addresses of most instances: how much room their claims are given.
+const ADDRESSES_EACH: usize = 2;
+
+/// All claims of one tree.
+#[derive(Debug)]
+pub(super) struct UnorderedClaims(Vec<(u64, Claim)>);
+
+/// All claims of one tree, in order.
+#[derive(Debug)]
+pub(super) struct ClaimTree {
+    by_hash: OrdMap<u64, Claim>,
+    shared: usize,
+}
 
 impl ClaimList {
-    pub(super) fn add(&mut self, instance: &Instance) {
-        self.0.extend(hashes(instance).into_iter().map(|hash| (hash, Claim::One(key(instance)))));
+    /// Makes room for those of so many instances.
+    pub(super) fn expect(&mut self, instances: usize) {
+        self.0.iter_mut().for_each(|list| list.reserve_exact(instances * ADDRESSES_EACH / TREES));
     }
 
+    pub(super) fn add(&mut self, instance: &Instance) {
+        for hash in hashes(instance) {
+            self.0[tree_of(hash)].push((hash, Claim::One(key(instance))));
+        }
+    }
+
+    /// Takes over those of another list.
+    pub(super) fn append(&mut self, other: &mut Self) {
+        self.0.iter_mut().zip(&mut other.0).for_each(|(own, other)| own.append(other));
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.iter_mut().for_each(Vec::clear);
+    }
+
+    /// By trees, in their order.
+    pub(super) fn unordered(self) -> [UnorderedClaims; TREES] {
+        self.0.map(UnorderedClaims)
+    }
+}
+
+impl UnorderedClaims {
     /// The same as if each instance had made its claims in turn.
-    pub(super) fn into_claims(self) -> Claims {
+    pub(super) fn put_in_order(self) -> ClaimTree {
         let Self(mut all) = self;
         all.sort_unstable_by_key(|(hash, _)| *hash);
         all.dedup_by(|(hash, next), (kept_hash, kept)| {
@@ -78,7 +124,7 @@ impl ClaimList {
             hash == kept_hash
         });
         let shared = all.iter().filter(|(_, claim)| matches!(claim, Claim::Many(_))).count();
-        Claims { by_hash: filled(all), shared }
+        ClaimTree { by_hash: filled(all.into_iter()), shared }
     }
 }
 
@@ -100,11 +146,19 @@ impl Claim {
 }
 
 impl Claims {
+    /// Of trees in their order; `None` if one is missing.
+    pub(super) fn of(trees: Vec<ClaimTree>) -> Option<Self> {
+        let shared = trees.iter().map(|tree| tree.shared).sum();
+        let by_hash = trees.into_iter().map(|tree| tree.by_hash).collect::<Vec<_>>().try_into().ok()?;
+        Some(Self { by_hash, shared })
+    }
+
     /// Whether [`Catalog::conflicts_of`] says the same of every service that has not changed in between. May be false
     /// though it does.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        (self.shared == 0 && other.shared == 0) || self.by_hash.ptr_eq(&other.by_hash)
+        (self.shared == 0 && other.shared == 0)
+            || self.by_hash.iter().zip(&other.by_hash).all(|(own, other)| own.ptr_eq(other))
     }
 
     /// Puts one instance's claims in place of what it claimed before.
@@ -127,18 +181,20 @@ impl Claims {
     }
 
     fn insert(&mut self, hash: u64, key: Key) {
-        match self.by_hash.get_mut(&hash) {
+        let tree = &mut self.by_hash[tree_of(hash)];
+        match tree.get_mut(&hash) {
             None => {
-                self.by_hash.insert(hash, Claim::One(key));
+                tree.insert(hash, Claim::One(key));
             }
             Some(claim) => self.shared += usize::from(claim.add(key)),
         }
     }
 
     fn remove(&mut self, hash: u64, key: &Key) {
-        match self.by_hash.get_mut(&hash) {
+        let tree = &mut self.by_hash[tree_of(hash)];
+        match tree.get_mut(&hash) {
             Some(Claim::One(only)) if only == key => {
-                self.by_hash.remove(&hash);
+                tree.remove(&hash);
             }
             Some(claim @ Claim::Many(_)) => {
                 let Claim::Many(keys) = &mut *claim else { return };
@@ -155,7 +211,7 @@ impl Claims {
     }
 
     fn others<'a>(&'a self, hash: u64, own: &'a Key) -> impl Iterator<Item = &'a Key> {
-        let many = match self.by_hash.get(&hash) {
+        let many = match self.by_hash[tree_of(hash)].get(&hash) {
             Some(Claim::Many(keys)) => Some(keys),
             _ => None,
         };

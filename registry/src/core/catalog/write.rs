@@ -311,10 +311,10 @@ impl Catalog {
 
 /// A tree of what is in order already, with full leaves. One after the other, each split would leave half a leaf behind that
 /// nothing comes to; so every second one goes first, and the others fill what they left.
-pub(super) fn filled<K: Ord + Clone, V: Clone>(ordered: Vec<(K, V)>) -> OrdMap<K, V> {
+pub(super) fn filled<K: Ord + Clone, V: Clone>(ordered: impl ExactSizeIterator<Item = (K, V)>) -> OrdMap<K, V> {
     let mut tree = OrdMap::new();
     let mut others = Vec::with_capacity(ordered.len() / 2);
-    for (place, (key, value)) in ordered.into_iter().enumerate() {
+    for (place, (key, value)) in ordered.enumerate() {
         if place % 2 == 0 {
             tree.insert(key, value);
         } else {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use muster_schemas::{AgentId, Digest, EventKind, Instance};
 
+use super::Leases;
 use super::agent::{Agent, Lease};
 use super::standing::Reach;
-use super::{Leases, name_hash};
-use crate::core::catalog::{Catalog, Folded, News, Outcome};
+use crate::core::catalog::checkpoint::Checkpoint;
+use crate::core::catalog::{Catalog, Folded, News, Outcome, Vouched, name_hash, vouching_digest};
 
 impl Leases {
     /// Follows one folded event; `catalog` is the state after it.
@@ -28,8 +29,18 @@ impl Leases {
         }
     }
 
-    /// Follows another catalog from here on, as after starting from a checkpoint. Whoever was heard stays heard.
+    /// Follows another catalog from here on. Whoever was heard stays heard.
     pub fn rebuild(&mut self, catalog: &Catalog) {
+        self.rebuild_with(catalog, std::iter::empty());
+    }
+
+    /// Follows a checkpoint's catalog from here on. Whoever was heard stays heard.
+    pub fn begin_from(&mut self, checkpoint: &Checkpoint) {
+        self.rebuild_with(checkpoint.catalog(), checkpoint.vouched());
+    }
+
+    /// `known`: of all instances in their order, or of none.
+    fn rebuild_with(&mut self, catalog: &Catalog, mut known: impl Iterator<Item = Vouched>) {
         self.drop_leases();
         let instances = usize::try_from(catalog.instances_count()).unwrap_or(0);
         self.leases.reserve_exact(instances);
@@ -37,14 +48,18 @@ impl Leases {
         // Neighbours are often of one agent.
         let mut last: Option<(&AgentId, u32)> = None;
         let all = catalog.services().flat_map(|(_, service)| service.instances());
-        for instance in all.filter(|instance| !instance.is_static()) {
+        for instance in all {
+            let vouched = known.next();
+            if instance.is_static() {
+                continue;
+            }
             let agent = &instance.vouching().agent;
             let index = match last {
                 Some((known, index)) if known == agent => index,
                 _ => self.agent_index(agent),
             };
             last = Some((agent, index));
-            self.add_lease_of(index, instance, None);
+            self.add_lease_of(index, instance, vouched.unwrap_or_else(|| Vouched::of(instance)), None);
         }
     }
 
@@ -73,7 +88,7 @@ impl Leases {
         let Some(lease) = self.leases.get_mut(index as usize).and_then(Option::as_mut) else {
             return;
         };
-        let digest = digest_of(after);
+        let digest = vouching_digest(after);
         let vouching = after.vouching();
         let sooner = after.registration.ttl_ms < lease.instance.registration.ttl_ms;
         if let Some(agent) = self.agents.get_mut(lease.agent as usize).and_then(Option::as_mut) {
@@ -91,7 +106,7 @@ impl Leases {
 
     fn add_lease(&mut self, instance: &Arc<Instance>, sequence: Option<u64>) {
         let agent_index = self.agent_index(&instance.vouching().agent);
-        self.add_lease_of(agent_index, instance, sequence);
+        self.add_lease_of(agent_index, instance, Vouched::of(instance), sequence);
     }
 
     fn agent_index(&mut self, agent: &AgentId) -> u32 {
@@ -99,9 +114,8 @@ impl Leases {
         known.unwrap_or_else(|| self.add_agent(agent.clone()))
     }
 
-    fn add_lease_of(&mut self, agent_index: u32, instance: &Arc<Instance>, sequence: Option<u64>) {
-        let vouching = instance.vouching();
-        let digest = digest_of(instance);
+    fn add_lease_of(&mut self, agent_index: u32, instance: &Arc<Instance>, vouched: Vouched, sequence: Option<u64>) {
+        let Vouched { digest, name_hash: hash } = vouched;
         let index = self.free_leases.pop().unwrap_or_else(|| {
             self.leases.push(None);
             u32::try_from(self.leases.len() - 1).unwrap_or(u32::MAX)
@@ -112,7 +126,7 @@ impl Leases {
         if agent.leases.is_empty() {
             self.strangers -= 1;
         }
-        let session = agent.session_mut(vouching.session);
+        let session = agent.session_mut(instance.vouching().session);
         session.digest = session.digest.plus(digest);
         session.leases += 1;
         // Only a registration says by itself that the agent lives: what is carried over, or read from a checkpoint, goes on
@@ -130,7 +144,7 @@ impl Leases {
             agent: agent_index,
             place,
         });
-        self.by_name.insert_unique(name_hash(&vouching.service, &vouching.instance), index, |other| {
+        self.by_name.insert_unique(hash, index, |other| {
             let other = self.leases.get(*other as usize).and_then(Option::as_ref);
             other.map_or(0, |lease| name_hash(lease.instance.service(), lease.instance.id()))
         });
@@ -242,9 +256,4 @@ fn is_named(leases: &[Option<Lease>], index: u32, instance: &Instance) -> bool {
 fn same_lease(before: &Instance, after: &Instance) -> bool {
     let (before, after) = (before.vouching(), after.vouching());
     before.agent == after.agent && before.session == after.session && before.incarnation == after.incarnation
-}
-
-fn digest_of(instance: &Instance) -> Digest {
-    let vouching = instance.vouching();
-    Digest::of_vouching(&vouching.service, &vouching.instance, vouching.incarnation, vouching.generation)
 }

@@ -324,7 +324,7 @@ impl Replica {
         self.catalog = checkpoint.catalog().clone();
         // What was set aside of this very log is an earlier state of it.
         self.aside.retain(|lost| lost.epoch() != Some(revision.epoch()));
-        self.liveness.leases.rebuild(&self.catalog);
+        self.liveness.leases.begin_from(&checkpoint);
         self.begin_publishing(revision.sequence());
         self.checkpoints.begun_from(&checkpoint, self.now_ms);
         self.has_begun();

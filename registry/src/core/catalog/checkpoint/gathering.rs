@@ -1,103 +1,97 @@
-//! Entries in canonical order become a catalog, service by service: cheaper than putting one after the other in place, and
-//! the trees are filled to the brim.
+//! Stretches in canonical order become a catalog, service by service: cheaper than putting one entry after the other in
+//! place, and the trees are filled to the brim.
 
-use std::sync::Arc;
-
-use muster_schemas::Digest;
-use muster_schemas::entry::Entry;
+use muster_schemas::InstanceId;
 
 use super::CheckpointError;
-use super::reading::ReadEntry;
+use super::stretch::{Run, Stretch, follow};
 use crate::core::catalog::Catalog;
 use crate::core::catalog::conflicts::ClaimList;
-use crate::core::catalog::service::{Held, Service, Slot};
+use crate::core::catalog::service::Slot;
+use crate::core::catalog::vouched::{AllVouched, Vouched};
 use crate::core::catalog::write::filled;
+
+/// Room is made for no more entries before they come.
+const EXPECTED_MAX: usize = 4_000_000;
 
 /// A catalog that comes into being.
 #[derive(Debug, Default)]
 pub(super) struct Gathering {
     catalog: Catalog,
-    /// What is held of the service that comes now, in order of the instances' ids.
-    slots: Vec<Slot>,
-    service: Service,
+    /// The service that comes now.
+    run: Option<Run>,
+    /// What is held of it.
+    slots: Vec<(InstanceId, Slot)>,
     claims: ClaimList,
+    vouched: Vec<Vouched>,
+}
+
+/// What has become of it.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    /// Without claims.
+    pub(super) catalog: Catalog,
+    pub(super) claims: ClaimList,
+    pub(super) vouched: AllVouched,
 }
 
 impl Gathering {
-    /// Takes in the next entry.
+    /// So many entries will come, if what says so is to be believed.
+    pub(super) fn expect(&mut self, entries: u64) {
+        let entries = usize::try_from(entries).unwrap_or(usize::MAX).min(EXPECTED_MAX);
+        self.vouched.reserve_exact(entries);
+        self.claims.expect(entries);
+    }
+
+    /// Takes in what comes next, and leaves it to be emptied.
     ///
     /// # Errors
     /// Entries are not in canonical order.
-    pub(super) fn put(&mut self, read: ReadEntry) -> Result<(), CheckpointError> {
-        let held = match read.entry {
-            Entry::Intent(intent) => {
-                self.catalog.put_intent(intent);
-                return Ok(());
+    pub(super) fn take(&mut self, stretch: &mut Stretch) -> Result<(), CheckpointError> {
+        stretch.intents.drain(..).for_each(|intent| self.catalog.put_intent(intent));
+        self.catalog.gone.extend(stretch.gone.drain(..));
+        self.catalog.digest = self.catalog.digest.plus(stretch.digest);
+        self.claims.append(&mut stretch.claims);
+        self.vouched.append(&mut stretch.vouched);
+        let mut slots = stretch.slots.drain(..);
+        for next in stretch.runs.drain(..) {
+            let length = next.length;
+            match &mut self.run {
+                Some(run) if run.name == next.name => {
+                    slots.as_slice().first().map_or(Ok(()), |(id, _)| follow(self.slots.last(), id))?;
+                    run.append(&next);
+                }
+                run => {
+                    let whole = run.replace(next);
+                    self.end_service(whole)?;
+                }
             }
-            Entry::Instance(instance) => Held::Live(instance),
-            Entry::Tombstone(tombstone) => Held::Gone(tombstone),
-        };
-        let mut slot = Slot { held, last_sequence: read.last_sequence, digest: read.digest };
-        if let Some(last) = self.slots.last() {
-            let (last, own) = (last.held.vouching(), slot.held.vouching());
-            if last.service != own.service {
-                self.end_service()?;
-            } else if last.instance >= own.instance {
-                return Err(CheckpointError::corrupt("its entries are out of order"));
-            }
+            self.slots.extend(slots.by_ref().take(length));
         }
-        if let (Held::Live(instance), Some(first)) = (&mut slot.held, self.slots.first())
-            && let Some(instance) = Arc::get_mut(instance)
-        {
-            // Threads that read know nothing of each other: the name of one service is held once.
-            instance.registration.vouching.service = first.held.vouching().service.clone();
-        }
-        self.count(&slot, read.service_digest);
-        self.slots.push(slot);
         Ok(())
     }
 
-    fn count(&mut self, slot: &Slot, service_digest: Digest) {
-        let vouching = slot.held.vouching();
-        self.catalog.digest = self.catalog.digest.plus(slot.digest);
-        match &slot.held {
-            Held::Live(instance) => {
-                self.catalog.instances += 1;
-                self.service.revision = self.service.revision.max(instance.modified_revision);
-                self.service.digest = self.service.digest.plus(service_digest);
-                self.service.live += 1;
-                self.service.routable += u32::from(instance.is_routable());
-                self.claims.add(instance);
-            }
-            Held::Gone(tombstone) => {
-                let name = (vouching.service.clone(), vouching.instance.clone());
-                self.catalog.gone.insert((tombstone.at, tombstone.revision), name);
-            }
-        }
-    }
-
-    fn end_service(&mut self) -> Result<(), CheckpointError> {
-        let mut service = std::mem::take(&mut self.service);
-        let slots = std::mem::take(&mut self.slots);
-        let Some(name) = slots.first().map(|slot| slot.held.vouching().service.clone()) else {
+    fn end_service(&mut self, whole: Option<Run>) -> Result<(), CheckpointError> {
+        let Some(Run { name, mut service, .. }) = whole else {
             return Ok(());
         };
         if self.catalog.services.get_max().is_some_and(|(last, _)| *last >= name) {
             return Err(CheckpointError::corrupt("its services are out of order"));
         }
+        self.catalog.instances += u64::from(service.live);
         self.catalog.services_live += u64::from(service.live > 0);
-        service.slots = filled(slots.into_iter().map(|slot| (slot.held.vouching().instance.clone(), slot)).collect());
+        service.slots = filled(self.slots.drain(..));
         self.catalog.services.insert(name, service);
         Ok(())
     }
 
-    /// All entries were put in.
+    /// All were taken in.
     ///
     /// # Errors
-    /// As [`Self::put`].
-    pub(super) fn finish(mut self) -> Result<Catalog, CheckpointError> {
-        self.end_service()?;
-        self.catalog.claims = self.claims.into_claims();
-        Ok(self.catalog)
+    /// As [`Self::take`].
+    pub(super) fn finish(mut self) -> Result<Gathered, CheckpointError> {
+        let last = self.run.take();
+        self.end_service(last)?;
+        Ok(Gathered { catalog: self.catalog, claims: self.claims, vouched: AllVouched::of(self.vouched) })
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use muster_schemas::ServiceName;
 use sha2::{Digest as _, Sha256};
 
-use super::gathering::Gathering;
+use super::gathering::{Gathered, Gathering};
 use super::reading::{Readers, Reading};
 use super::{CHECKSUM_BYTES, Checkpoint, CheckpointError, FORMAT_VERSION, FRAME_BYTES_MAX, Header, MAGIC, Written};
 use crate::core::catalog::{Catalog, Epoch, EventMark, FOLD_VERSIONS};
@@ -83,7 +83,9 @@ impl Restoring {
         let written = Written { bytes: self.bytes, checksum };
         self.reading.close();
         self.gather()?;
-        let checkpoint = complete(self.gathering.finish()?, header, self.services)?;
+        let Gathered { mut catalog, claims, vouched } = self.gathering.finish()?;
+        catalog.claims = self.reading.put_in_order(claims)?;
+        let checkpoint = Checkpoint { vouched, ..complete(catalog, header, self.services)? };
         Ok((checkpoint, written))
     }
 
@@ -153,6 +155,7 @@ impl Restoring {
                     return Err(CheckpointError::OtherFold { found: header.fold_version });
                 }
                 self.part = Part::Services(header.services);
+                self.gathering.expect(header.entries);
                 self.header = Some(header);
             }
             Part::Services(left) => {
@@ -170,12 +173,8 @@ impl Restoring {
 
     /// Puts together what has been read.
     fn gather(&mut self) -> Result<(), CheckpointError> {
-        while let Some(read) = self.reading.take() {
-            for entry in read? {
-                self.gathering.put(entry)?;
-            }
-        }
-        Ok(())
+        let gathering = &mut self.gathering;
+        self.reading.hand_on(|stretch| gathering.take(stretch))
     }
 }
 
