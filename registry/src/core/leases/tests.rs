@@ -20,6 +20,7 @@ use muster_schemas::{
 };
 
 use super::{Due, Heard, Leases};
+use crate::core::catalog::checkpoint::{Checkpoint, Restoring};
 use crate::core::catalog::{Catalog, Folded};
 use crate::core::io::Record;
 
@@ -56,6 +57,14 @@ pub(super) fn vouching(agent: &str, instance: &str, session_number: u64, generat
 
 pub(super) fn item(vouching: &Vouching) -> Digest {
     Digest::of_vouching(&vouching.service, &vouching.instance, vouching.incarnation, vouching.generation)
+}
+
+/// As a replica reads it that begins from it; `None` before the log's first event.
+fn read_back(catalog: &Catalog) -> Option<Checkpoint> {
+    let (mut bytes, mut restoring) = (Vec::new(), Restoring::new());
+    Checkpoint::of(catalog, None)?.write(&mut bytes).unwrap();
+    restoring.feed(&bytes).unwrap();
+    Some(restoring.finish().unwrap().0)
 }
 
 /// A replica's leases and catalog, its own marks, and virtual time.

@@ -22,7 +22,7 @@ pub struct Batch(Work);
 
 #[derive(Debug)]
 enum Work {
-    Read(Frames),
+    Read(Box<Frames>),
     Order(UnorderedClaims),
 }
 
@@ -43,7 +43,7 @@ pub struct ReadBatch(Outcome);
 #[derive(Debug)]
 enum Outcome {
     /// And the frames, to be filled again: large pieces that one thread takes and another frees are slow to come back.
-    Read(Result<(), CheckpointError>, Frames),
+    Read(Result<(), CheckpointError>, Box<Frames>),
     Ordered(ClaimTree),
     Lost,
 }
@@ -106,7 +106,7 @@ impl Reading {
             take(&mut frames.stretch)?;
             frames.bytes.clear();
             frames.ends.clear();
-            frames.stretch = frames.stretch.emptied();
+            frames.stretch.empty();
             self.spare.push(frames);
         }
         Ok(())
@@ -127,7 +127,7 @@ impl Reading {
     fn hand_out_frames(&mut self) {
         let next = self.spare.pop().unwrap_or_default();
         let frames = std::mem::replace(&mut self.frames, next);
-        self.hand_out(Batch(Work::Read(frames)));
+        self.hand_out(Batch(Work::Read(Box::new(frames))));
     }
 
     fn hand_out(&mut self, batch: Batch) {
@@ -159,7 +159,7 @@ impl Reading {
 
     fn keep(&mut self, read: ReadBatch) {
         match read.0 {
-            Outcome::Read(outcome, frames) => self.done.push_back(outcome.map(|()| frames)),
+            Outcome::Read(outcome, frames) => self.done.push_back(outcome.map(|()| *frames)),
             Outcome::Ordered(tree) => self.trees.push(tree),
             Outcome::Lost => self.done.push_back(Err(lost())),
         }

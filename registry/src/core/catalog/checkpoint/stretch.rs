@@ -77,9 +77,9 @@ impl Stretch {
         Ok(())
     }
 
-    /// Nothing, with room for as much as there was: to be filled again, for pieces that one thread takes and another frees
-    /// are slow to come back.
-    pub(super) fn emptied(mut self) -> Self {
+    /// Empty, with room for as much as there was: to be filled again, for pieces that one thread takes and another frees are
+    /// slow to come back.
+    pub(super) fn empty(&mut self) {
         self.intents.clear();
         self.slots.clear();
         self.runs.clear();
@@ -87,7 +87,6 @@ impl Stretch {
         self.digest = Digest::ZERO;
         self.claims.clear();
         self.vouched.clear();
-        self
     }
 }
 

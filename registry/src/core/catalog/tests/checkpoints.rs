@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::properties::{play, step};
 use super::*;
+use crate::core::catalog::Vouched;
 use crate::core::catalog::checkpoint::{self, Checkpoint, CheckpointError, Restoring};
 
 const CREATED_MS: i64 = 1_700_000_000_000;
@@ -57,6 +58,20 @@ fn a_restored_catalog_is_the_one_that_was_written() {
     assert_eq!(restored, bench.catalog);
     assert_eq!(restored.digest(), bench.catalog.digest());
     assert_eq!(bytes_of(&restored), bytes, "and is written as the same bytes");
+}
+
+#[test]
+fn what_leases_need_of_each_instance_comes_with_a_checkpoint_that_was_read() {
+    let bench = full();
+    let mut restoring = Restoring::new();
+    restoring.feed(&bytes_of(&bench.catalog)).unwrap();
+    let (read, _) = restoring.finish().unwrap();
+    let known: Vec<_> = read.vouched().map(|vouched| (vouched.digest, vouched.name_hash)).collect();
+    let instances = bench.catalog.services().flat_map(|(_, service)| service.instances());
+    let computed = instances.map(|instance| Vouched::of(instance)).map(|vouched| (vouched.digest, vouched.name_hash));
+    assert_eq!(known, computed.collect::<Vec<_>>());
+    assert_eq!(known.len(), 2);
+    assert_eq!(Checkpoint::of(&bench.catalog, None).unwrap().vouched().count(), 0, "one that was not read knows none");
 }
 
 #[test]

@@ -65,13 +65,18 @@ fn after_a_change_of_epoch_every_agent_differs_until_it_has_registered_again() {
 
 #[test]
 fn another_catalog_takes_the_place_of_the_leases_and_whoever_was_heard_stays_heard() {
+    follow_another_catalog(Leases::rebuild);
+    follow_another_catalog(|leases, catalog| leases.begin_from(&read_back(catalog).expect("a log is in force")));
+}
+
+fn follow_another_catalog(follow: impl Fn(&mut Leases, &Catalog)) {
     let mut bench = Bench::new();
     bench.register("a", "i", 1, 1);
     bench.register("b", "j", 1, 1);
     bench.register_with_ttl(vouching("b", "static", 1, 1), 0);
     bench.run(6_000, &[("b", 1)]);
     let catalog = bench.catalog.clone();
-    bench.leases.rebuild(&catalog);
+    follow(&mut bench.leases, &catalog);
     assert_eq!(bench.leases.leases_count(), 2);
     bench.run(8_000, &[]);
     // Never heard: a whole TTL from the rebuild on. Heard: from its last heartbeat on.

@@ -63,7 +63,10 @@ fn play(bench: &mut Bench, step: &Step, generation: u64) {
         Step::Gap => bench.leases.gap(),
         Step::Rebuild => {
             let catalog = bench.catalog.clone();
-            bench.leases.rebuild(&catalog);
+            match read_back(&catalog) {
+                Some(checkpoint) => bench.leases.begin_from(&checkpoint),
+                None => bench.leases.rebuild(&catalog),
+            }
         }
         Step::Epoch => {
             let number = generation + 1;
