@@ -2,11 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::connection::State;
 use muster_schemas::heartbeat::Connection;
 use tokio::sync::Notify;
+
+/// How often the connection is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// The same while it stands and somebody would say if it broke: a freeze of the process must still be noticed, and an agent
+/// that has nothing to do must not cost what looking costs.
+const LOOK_EVERY_WHEN_TOLD: Duration = Duration::from_millis(500);
 
 /// What a look at the connection found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +47,12 @@ impl Link {
             Some(changed) => changed.notified().await,
             None => std::future::pending().await,
         }
+    }
+
+    /// How long after one look the next one is due, whatever happens.
+    pub(super) fn look_again_after(&self) -> Duration {
+        let is_told = self.changed.is_some() && self.known.is_some();
+        if is_told { LOOK_EVERY_WHEN_TOLD } else { LOOK_EVERY }
     }
 
     pub(super) fn look(&mut self) -> Look {

@@ -18,8 +18,6 @@ use super::{InstanceSpec, Status, VouchSettings};
 use crate::core::io::{Answer, ClaimId, Effect, Effects, Input, Now, RequestId, Severity};
 use crate::core::{Voucher, VoucherSettings};
 
-/// How often the connection is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long the client may take to accept a message before it counts as not sent: a connection that takes nothing must
 /// not hold up the rest.
 const ENQUEUE_WITHIN: Duration = Duration::from_secs(1);
@@ -125,7 +123,7 @@ impl Shell {
     }
 
     async fn woken(&mut self) -> Woken {
-        let look_at = Instant::now() + LOOK_EVERY;
+        let look_at = Instant::now() + self.link.look_again_after();
         let due = self.core.next_due_ms().map(|ms| self.began + Duration::from_millis(ms));
         let wake_at = due.map_or(look_at, |due| due.min(look_at));
         tokio::select! {
