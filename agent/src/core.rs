@@ -23,9 +23,7 @@ mod wishes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use muster_schemas::heartbeat::Connection;
-use muster_schemas::{
-    AgentId, Digest, EpochId, Incarnation, InstanceId, MinRevision, ServiceName, SessionId, Subjects,
-};
+use muster_schemas::{AgentId, Digest, Incarnation, InstanceId, MinRevision, ServiceName, SessionId, Subjects};
 
 use claim::{Claim, Order};
 use io::{ClaimId, Effect, Effects, Input, Now, RequestId, Severity};
@@ -67,8 +65,6 @@ pub struct Voucher {
     instances: u32,
     counter: u64,
     acked: Option<MinRevision>,
-    /// The newest log that a registry has shown something of ours in.
-    epoch: Option<EpochId>,
     heartbeat_due_ms: u64,
     /// An instance was lost to another agent: one more heartbeat shows the registries that both live.
     owes_beat: bool,
@@ -102,7 +98,6 @@ impl Voucher {
             owes_beat: false,
             counter: 0,
             acked: None,
-            epoch: None,
             heartbeat_due_ms: now.ms,
             last_minted: None,
             stream_clock: None,

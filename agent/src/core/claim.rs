@@ -1,7 +1,7 @@
 //! One instance that is vouched for: what its owner wants, what of it is in the log, and what is being done about that.
 
 use muster_schemas::event::DeregisterReason;
-use muster_schemas::{Digest, EpochId, Incarnation, InstanceId, ServiceName, SessionId};
+use muster_schemas::{Digest, Incarnation, InstanceId, ServiceName, SessionId};
 
 use super::io::RequestId;
 use super::spec::InstanceSpec;
@@ -74,8 +74,6 @@ pub(super) struct Sent {
     pub(super) event_id: String,
     pub(super) order: Order,
     pub(super) said: Unsaid,
-    /// The log that was in force when it was sent, as far as that was known: it is in that one, or in one that followed it.
-    pub(super) epoch: Option<EpochId>,
 }
 
 /// How an owner takes an instance back.

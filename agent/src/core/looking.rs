@@ -41,7 +41,6 @@ impl Voucher {
         let (own, ends) = (claim.incarnation, claim.ending.is_some());
         match show {
             Show::Nothing { problem, is_behind } => {
-                self.name_the_log(id, sequence);
                 let waited_ms = now.ms.saturating_sub(since_ms);
                 if is_behind && waited_ms >= self.settings.timing.behind_limit_ms {
                     // An answering registry does not get there: the log that acknowledged is gone, perhaps.
@@ -72,16 +71,6 @@ impl Voucher {
         }
     }
 
-    /// No registry shows what was acknowledged: heartbeats name the log that was in force when it was sent. If that is lost, and
-    /// with it all registries that knew it, whoever begins the next one learns from them what it follows. As long as
-    /// registries answer they name none: what is acknowledged may yet be refused, and its digest proves nothing.
-    fn name_the_log(&mut self, id: ClaimId, sequence: u64) {
-        let epoch = self.claims.get(&id).and_then(|claim| claim.sent.as_ref()).and_then(|sent| sent.epoch);
-        if self.acked == Some(MinRevision(None, sequence)) {
-            self.acked = Some(MinRevision(epoch, sequence));
-        }
-    }
-
     /// Shows at least what was sent last.
     fn is_ours(&self, id: ClaimId, vouching: &Vouching) -> bool {
         let Some(claim) = self.claims.get(&id) else { return false };
@@ -99,10 +88,9 @@ impl Voucher {
         (generation, conflict): (u64, Option<String>),
         effects: &mut Effects,
     ) {
-        if self.acked.is_some_and(|acked| acked.sequence() == at.sequence()) {
+        if self.acked == Some(MinRevision(None, at.sequence())) {
             self.acked = Some(at.into());
         }
-        self.epoch = self.epoch.max(Some(at.epoch()));
         let Some(claim) = self.claims.get_mut(&id) else { return };
         claim.generation = generation;
         claim.attempts = 0;

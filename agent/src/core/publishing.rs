@@ -51,7 +51,6 @@ impl Voucher {
         }
         let event_id = SessionId::from_parts(self.wall_ms(now), self.random.bits()).to_string();
         let agent = self.settings.agent.clone();
-        let epoch = self.epoch;
         let Some(claim) = self.claims.get_mut(&id) else { return };
         let Some(incarnation) = claim.incarnation else { return };
         claim.generation += 1;
@@ -65,7 +64,7 @@ impl Voucher {
             generation: claim.generation,
         };
         let said = std::mem::replace(&mut claim.unsaid, Unsaid::Nothing);
-        claim.sent = Some(Sent { event_id: event_id.clone(), order, said, epoch });
+        claim.sent = Some(Sent { event_id: event_id.clone(), order, said });
         let event = data(claim, vouching, said).and_then(|data| {
             if matches!(data, EventData::Register(_)) {
                 claim.registered_generation = order.generation;

@@ -34,19 +34,6 @@ fn registered_means_that_a_registry_showed_it() {
 }
 
 #[test]
-fn heartbeats_go_on_naming_the_log_while_no_registry_shows_a_later_event() {
-    let mut world = World::connected();
-    let claim = world.register(spec("a"));
-    world.pass(3_000);
-    assert_eq!(world.last_heartbeat().acked, Some(MinRevision(Some(world.epoch), 101)));
-    world.registry = Registry::Missing;
-    world.set_health(claim, critical());
-    world.pass(3_000);
-    assert_eq!(world.kinds(), ["register", "health"], "acknowledged, and asked about since");
-    assert_eq!(world.last_heartbeat().acked, Some(MinRevision(Some(world.epoch), 102)));
-}
-
-#[test]
 fn nothing_is_sent_before_there_is_a_connection() {
     let mut world = World::new();
     let claim = world.register(spec("a"));

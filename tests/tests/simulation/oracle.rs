@@ -22,6 +22,9 @@ const REGISTRY_WELL_MS: u64 = 8_000;
 const HEARD_WITHIN_MS: u64 = 3 * (TTL_MS / 5);
 /// A new claim of a connected agent has reached the log within so long.
 const CLAIMED_MS: u64 = 100;
+/// A log that begins as if none had been before it: what agents claim has to differ from it for two seconds until they are asked,
+/// of three heartbeats two may be lost, and they register at a pace.
+const BEGUN_WITHOUT_MEMORY_MS: u64 = 2_000 + HEARD_WITHIN_MS + 1_000;
 /// How long an agent may take to find out that an eviction has ended.
 const FENCED_MS: u64 = 15_000;
 /// A registry that has been well for so long has told that a log which it knew lost its tail.
@@ -45,6 +48,8 @@ pub(crate) struct Oracle {
     pub(crate) maintained: BTreeMap<Key, Option<Timestamp>>,
     /// How often the log was harmed.
     pub(crate) logs_broken: u64,
+    /// When an epoch last began.
+    epoch_began_ms: u64,
     /// When something was last done to a registry or to the log.
     disturbed_ms: u64,
     registries_well_since_ms: Option<u64>,
@@ -198,6 +203,7 @@ impl World {
         self.coverage.appended += 1;
         if folded.outcome == Outcome::Accepted(EventKind::Epoch) {
             self.coverage.epochs += 1;
+            self.oracle.epoch_began_ms = self.now_ms;
         }
         if let Some(change) = &folded.change {
             let key = (change.epoch, change.revision);
@@ -350,6 +356,11 @@ impl World {
         let Some(stream) = &self.broker.stream else { return };
         let well_ms = self.oracle.registries_well_since_ms.map(|since_ms| self.now_ms.saturating_sub(since_ms));
         if stream.catalog.state() != CatalogState::Ready || well_ms.is_none_or(|ms| ms < REGISTRY_WELL_MS) {
+            return;
+        }
+        // Whoever wrote into it before it began no longer names the lost one, and all registries that knew that may be gone.
+        let begun_ms = self.now_ms.saturating_sub(self.oracle.epoch_began_ms);
+        if stream.catalog.previous_epoch().is_none() && begun_ms < BEGUN_WITHOUT_MEMORY_MS {
             return;
         }
         if let Some((process, (service, instance))) = self.first_missing() {
