@@ -61,6 +61,21 @@ fn a_restored_catalog_is_the_one_that_was_written() {
 }
 
 #[test]
+fn a_service_too_large_to_be_read_in_one_go_comes_back_whole() {
+    let mut bench = Bench::ready();
+    for number in 0..1_000 {
+        bench.register_with(vouching("agent-0", &format!("i{number:04}"), 1, 1), |registration| {
+            registration.extra.insert("from-elsewhere".into(), "x".repeat(600).into());
+        });
+    }
+    let bytes = bytes_of(&bench.catalog);
+    assert!(bytes.len() > 3 * 256 * 1_024, "read in at least three goes, not in one of {}", bytes.len());
+    let restored = restore(&bytes).unwrap();
+    assert_eq!(restored, bench.catalog);
+    assert_eq!(bytes_of(&restored), bytes);
+}
+
+#[test]
 fn what_leases_need_of_each_instance_comes_with_a_checkpoint_that_was_read() {
     let bench = full();
     let mut restoring = Restoring::new();
