@@ -14,6 +14,7 @@ mod raw_consumers;
 mod peers;
 mod work;
 mod profile;
+mod flame;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -55,6 +56,12 @@ struct Options {
     /// Measure nothing: write down where the registry's instructions go under load.
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
+    /// Measure nothing: draw where the registry's time goes under load, as SVG.
+    #[arg(long, value_name = "FILE")]
+    flame: Option<PathBuf>,
+    /// With --flame: this registry, for instance one built from an earlier commit.
+    #[arg(long, value_name = "PROGRAM", requires = "flame")]
+    registry: Option<PathBuf>,
     /// Only works whose name holds one of these.
     #[arg(long, value_name = "WORK", value_delimiter = ',')]
     only: Vec<String>,
@@ -86,9 +93,13 @@ fn main() -> Result<()> {
         }
         Some(Role::Catalog { instances }) => work::catalog::measure(instances),
         Some(Role::Fleet { agents }) => work::fleet::simulate(agents),
-        None => match &arguments.options.profile {
-            Some(file) => runtime(false)?.block_on(profile::profile(file)),
-            None => bench(&arguments.options),
+        None => match &arguments.options {
+            Options { profile: Some(file), .. } => runtime(false)?.block_on(profile::profile(file)),
+            Options { flame: Some(file), registry, .. } => {
+                let registry = registry.clone().unwrap_or_else(|| muster_tests::bin("muster-registry"));
+                runtime(false)?.block_on(flame::flame(&registry, file))
+            }
+            options => bench(options),
         },
     }
 }

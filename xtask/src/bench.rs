@@ -5,6 +5,7 @@ mod page;
 mod plot;
 mod reasons;
 
+use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -35,7 +36,8 @@ pub(crate) struct Options {
     /// Write docs/performance.md and its plots from what was measured.
     #[arg(long)]
     docs: bool,
-    /// Measure nothing: count where the registry's instructions go under load, and write it to the page.
+    /// Measure nothing: count where the registry's instructions go under load, draw where its time goes, and write both to
+    /// the page.
     #[arg(long)]
     profile: bool,
     /// With --profile: what is counted is what later counts are held against.
@@ -111,7 +113,27 @@ fn profile(server: &Path, as_before: bool) -> Result<()> {
     let mut profiles: Value = serde_json::from_str(&fs::read_to_string(root.join(reasons::PROFILES))?)?;
     profiles[if as_before { "before" } else { "now" }] = serde_json::from_str(&fs::read_to_string(&counted)?)?;
     fs::write(root.join(reasons::PROFILES), format!("{}\n", serde_json::to_string_pretty(&profiles)?))?;
+    draw_flames(server, &root.join(flames(if as_before { "before" } else { "now" })))?;
     if root.join(FIGURES).is_file() { write_docs(&root.join(FIGURES)) } else { Ok(()) }
+}
+
+fn draw_flames(server: &Path, file: &Path) -> Result<()> {
+    if std::process::Command::new("perf").arg("--version").output().is_err() {
+        say!("Skipped the flame graph: perf is not installed (Debian: apt install linux-perf)");
+        return Ok(());
+    }
+    let program = workspace::target().join("release").join("muster-bench");
+    let mut command = std::process::Command::new(program);
+    command.env("MUSTER_TEST_NATS_SERVER", server).arg("--flame").arg(file);
+    if !run::shown_through(&mut command)? {
+        bail!("nothing was drawn; the output is above");
+    }
+    Ok(())
+}
+
+/// Where the flame graph of `before` or `now` is.
+fn flames(when: &str) -> String {
+    format!("{PLOTS}/flames-{when}.svg")
 }
 
 fn write_docs(figures: &Path) -> Result<()> {
@@ -131,7 +153,15 @@ fn write_docs(figures: &Path) -> Result<()> {
 /// Every file that is made from the figures.
 fn pages(report: &Value) -> Result<Vec<(String, String)>> {
     let read = |name: &str| fs::read_to_string(workspace::root().join(name)).with_context(|| name.to_owned());
-    let unmet = reasons::unmet(report, &read(reasons::REASONS)?, &read(reasons::PROFILES)?)?;
+    let mut unmet = reasons::unmet(report, &read(reasons::REASONS)?, &read(reasons::PROFILES)?)?;
+    for (when, words) in [("before", "Before the work on it"), ("now", "Now")] {
+        if workspace::root().join(flames(when)).is_file() {
+            let _ = write!(
+                unmet,
+                "\n{words}, as a flame graph, sampled by `perf` with the kernel in it:\n\n![{words}](performance/flames-{when}.svg)\n"
+            );
+        }
+    }
     let plots = plot::plots(report);
     let names: Vec<&str> = plots.iter().map(|(name, _)| *name).collect();
     let page = (PAGE.to_owned(), page::page(report, &names, &unmet));
