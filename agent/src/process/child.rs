@@ -17,6 +17,7 @@ use nix::unistd::Pid;
 use super::core::supervision::{CODE_AGENT_FAILED, ChildEnd};
 #[cfg(not(target_os = "linux"))]
 use super::elsewhere as system;
+use super::guard::Announcement;
 #[cfg(target_os = "linux")]
 use super::linux as system;
 
@@ -140,13 +141,13 @@ fn log_refused(result: nix::Result<()>, signal: Signal) {
 }
 
 /// Starts a child, in a thread of its own that tells what becomes of it. The child goes on before `tell` returns, but is
-/// not reaped before.
-pub fn start(launch: Launch, tell: impl Fn(ChildEvent) + Send + Sync + 'static) {
+/// not reaped before. With an announcement it makes that first of all.
+pub fn start(launch: Launch, announcement: Option<Announcement>, tell: impl Fn(ChildEvent) + Send + Sync + 'static) {
     // One thread per child: the system kills the child when the thread that started it ends, and this one stays.
     let tell = Arc::new(tell);
     let told = Arc::clone(&tell);
     let thread = std::thread::Builder::new().name("child".to_owned());
-    if let Err(error) = thread.spawn(move || live(&launch, told.as_ref())) {
+    if let Err(error) = thread.spawn(move || live(&launch, announcement, told.as_ref())) {
         tell(ChildEvent::NotStarted(StartError {
             code: CODE_AGENT_FAILED,
             problem: format!("cannot start the service: {error}"),
@@ -154,8 +155,8 @@ pub fn start(launch: Launch, tell: impl Fn(ChildEvent) + Send + Sync + 'static) 
     }
 }
 
-fn live(launch: &Launch, tell: &impl Fn(ChildEvent)) {
-    let mut child = match known(|| spawn(launch)) {
+fn live(launch: &Launch, announcement: Option<Announcement>, tell: &impl Fn(ChildEvent)) {
+    let mut child = match known(|| spawn(launch, announcement)) {
         Ok(child) => child,
         Err(error) => return tell(ChildEvent::NotStarted(error)),
     };
@@ -171,7 +172,7 @@ fn live(launch: &Launch, tell: &impl Fn(ChildEvent)) {
     tell(ChildEvent::GroupGone);
 }
 
-fn spawn(launch: &Launch) -> Result<Child, StartError> {
+fn spawn(launch: &Launch, announcement: Option<Announcement>) -> Result<Child, StartError> {
     let (program, arguments) = launch.command.split_first().ok_or_else(|| StartError {
         code: CODE_AGENT_FAILED,
         problem: "the command is empty: write it behind --".to_owned(),
@@ -184,6 +185,18 @@ fn spawn(launch: &Launch) -> Result<Child, StartError> {
     // Its group is not the terminal's foreground group: reading from the terminal would freeze it.
     if std::io::stdin().is_terminal() {
         command.stdin(Stdio::null());
+    }
+    if let Some(announcement) = announcement {
+        let announce = move || {
+            announcement.make();
+            Ok(())
+        };
+        // SAFETY: between fork and exec only async-signal-safe calls are allowed: it makes system calls, and neither
+        // allocates nor locks.
+        #[allow(unsafe_code)] // There is no safe way to run anything between fork and exec.
+        unsafe {
+            command.pre_exec(announce);
+        }
     }
     system::die_with_parent(&mut command);
     command.spawn().map_err(|error| not_started(program, launch, &error))

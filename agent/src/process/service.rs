@@ -309,10 +309,13 @@ impl<C: Claims> Service<C> {
 }
 
 fn launch_now(launch: Launch, guard: Option<Arc<Guard>>, mailbox: Mailbox) {
-    child::start(launch, move |event| {
-        // Before the child is reaped: from then on its number may become somebody else's.
-        if let (Some(guard), ChildEvent::Started(group)) = (&guard, &event) {
-            guard.watch(group.id());
+    let announcement = guard.as_ref().map(|guard| guard.announcement());
+    child::start(launch, announcement, move |event| {
+        match (&guard, &event) {
+            // Before the child is reaped: from then on its number may become somebody else's.
+            (Some(guard), ChildEvent::Started(group)) => guard.watch(group.id()),
+            (Some(guard), ChildEvent::NotStarted(_)) => guard.forget_announced(),
+            _ => {}
         }
         let _ = mailbox.blocking_send(Mail::Child(event));
     });

@@ -1,5 +1,6 @@
 //! Real children: what they are started as, how they end, and what is left of them.
 
+use std::io::BufRead;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
@@ -18,16 +19,19 @@ struct Running {
 }
 
 fn run(launch: Launch) -> Running {
-    let events = told(launch);
+    running(told(launch, None))
+}
+
+fn running(events: Receiver<ChildEvent>) -> Running {
     match next(&events) {
         ChildEvent::Started(group) => Running { group, events },
         other => panic!("not started: {other:?}"),
     }
 }
 
-fn told(launch: Launch) -> Receiver<ChildEvent> {
+fn told(launch: Launch, announcement: Option<Announcement>) -> Receiver<ChildEvent> {
     let (sender, receiver) = sync_channel(8);
-    start(launch, move |event| sender.send(event).unwrap_or_default());
+    start(launch, announcement, move |event| sender.send(event).unwrap_or_default());
     receiver
 }
 
@@ -48,6 +52,25 @@ impl Running {
         assert!(matches!(event, ChildEvent::GroupGone), "{event:?}");
         assert_eq!(killpg(self.group.leader, None), Err(Errno::ESRCH));
     }
+}
+
+#[test]
+fn a_group_is_announced_before_its_program_runs() {
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    let child = running(told(shell("exit 7"), Some(Announcement::new(writer))));
+    // What is there by now, and nothing that comes later.
+    nix::fcntl::fcntl(&reader, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
+    let mut line = String::new();
+    std::io::BufReader::new(std::fs::File::from(reader)).read_line(&mut line).expect("it was announced");
+    assert_eq!(line, format!("~{}\n", child.group.id()));
+}
+
+#[test]
+fn a_child_runs_although_nobody_hears_its_announcement() {
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    drop(reader);
+    let child = running(told(shell("exit 7"), Some(Announcement::new(writer))));
+    assert_eq!(child.exit(), (ChildEnd::Code(7), false));
 }
 
 #[test]
@@ -103,7 +126,7 @@ fn a_signal_for_the_leader_spares_the_rest() {
 
 #[test]
 fn a_missing_program_is_127_one_that_cannot_be_run_126_and_a_missing_directory_125() {
-    let start_error = |launch: Launch| match next(&told(launch)) {
+    let start_error = |launch: Launch| match next(&told(launch, None)) {
         ChildEvent::NotStarted(error) => error,
         other => panic!("started: {other:?}"),
     };
