@@ -117,8 +117,8 @@ const WORK_MAX: Duration = Duration::from_secs(600);
 const NO_CONSUL: &str = "no ordinary package client installed it. apt (Debian 12): no package `consul`. pip and npm: no package `consul-bin`. \
     `go install github.com/hashicorp/consul@v…` (tried: 1.22.2, 1.14.4, 1.10.4): refused, its go.mod replaces \
     other modules. A module of one's own that requires it: 1.22.2, 1.21.0, 1.20.2 and 1.18.1 do not build, for versions of its own parts that it \
-    names are not in Go's checksum database; 1.14.4 was not downloaded within six minutes on a busy machine, and 1.10.4 not within the time \
-    that was left: whether these build is not known";
+    names are not in Go's checksum database; 1.14.4 takes a quarter of an hour to download and was not built yet, 1.10.4 was not \
+    downloaded within six minutes: whether these build is not known";
 
 fn bench(options: &Options) -> Result<()> {
     let etcd = stand::etcd();

@@ -107,7 +107,9 @@ impl Broker {
             command: vec![server.path.clone().into(), "--config".into(), configuration.into()],
             directory: None,
         };
-        child::start(launch, move |event| told.send_modify(|life| life.note(&guard, event)));
+        child::start(launch, Some(guard.announcement()), move |event| {
+            told.send_modify(|life| life.note(&guard, event))
+        });
         let begun = life.wait_for(|life| life.group.is_some() || life.ended.is_some()).await;
         let group = begun.map_err(|error| CommandError::Failed(error.to_string()))?.group.clone();
         let Some(group) = group else {
@@ -187,6 +189,7 @@ impl Life {
                 self.group = Some(group);
             }
             ChildEvent::NotStarted(error) => {
+                guard.forget_announced();
                 self.ended = Some(error.to_string());
                 self.gone = true;
             }
