@@ -108,7 +108,7 @@ impl Broker {
             directory: None,
         };
         child::start(launch, Some(guard.announcement()), move |event| {
-            told.send_modify(|life| life.note(&guard, event))
+            told.send_modify(|life| life.note(&guard, event));
         });
         let begun = life.wait_for(|life| life.group.is_some() || life.ended.is_some()).await;
         let group = begun.map_err(|error| CommandError::Failed(error.to_string()))?.group.clone();
